@@ -1,0 +1,5 @@
+//! Mailroom.
+
+pub mod clock;
+pub mod mail;
+pub mod smtp;
