@@ -1,5 +1,7 @@
 //! Mailroom.
 
 pub mod clock;
+pub mod inbound;
 pub mod mail;
 pub mod smtp;
+pub mod store;

@@ -12,7 +12,7 @@ use super::time::Timestamp;
 /// millisecond. The same in each mailbox that got the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(transparent)]
-#[schema(value_type = String, format = Uuid)]
+#[schema(value_type = String)]
 pub struct DeliveryId(pub Uuid);
 
 impl DeliveryId {

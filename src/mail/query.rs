@@ -1,1 +1,5 @@
-//! query
+//! The search syntax.
+
+/// A parsed search.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {}

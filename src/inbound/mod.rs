@@ -1,0 +1,3 @@
+//! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
+
+pub mod subscription;

@@ -1,0 +1,102 @@
+//! How others follow a mailbox or all of them: the messages between a subscriber (a WebSocket actor, SSE, `wait`)
+//! and the publisher (a mailbox actor, or the one for `*`).
+//!
+//! A subscription is live, or behind: a full inbox, or a `since` that needs replay, takes it off the publisher's
+//! live list and raises the flag it shares with its subscriber, which then pages from the store at its own pace with
+//! [`Page`] until it joins again at the head. Nobody waits for it and nothing is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use actix::{Message, Recipient};
+
+use crate::mail::event::Announced;
+pub use crate::store::{Position, Scope};
+
+/// Names one subscription in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub u64);
+
+impl SubscriptionId {
+    /// The next id of this process.
+    #[must_use]
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a publisher sends to a live subscriber, by `try_send`.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Push {
+    /// The next event of the subscription, in order.
+    Event(SubscriptionId, Arc<Announced>),
+    /// The subscription was taken off the live list (its publisher died): page from the last event seen.
+    Behind(SubscriptionId),
+    /// The cursor cannot be continued (the mailbox lives again under another incarnation): reload from `Position`.
+    Reset(SubscriptionId, Position),
+}
+
+/// Raised by the publisher when it took the subscription off its live list; lowered by it when the subscription joins
+/// again. The subscriber looks at it after each event it has dealt with.
+pub type BehindFlag = Arc<AtomicBool>;
+
+/// Starts following; a second one with the same id replaces the first. Give it to `Inbound::subscribe`.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Subscribed, SubscribeError>")]
+pub struct Subscribe {
+    pub id: SubscriptionId,
+    pub to: Recipient<Push>,
+    pub behind: BehindFlag,
+    /// None: live from the present position.
+    pub since: Option<Position>,
+}
+
+/// Where the subscription stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// The present position of the mailbox or stream.
+    pub at: Position,
+    /// False: `behind` is raised, fetch pages from `since` on.
+    pub live: bool,
+    /// `since` cannot be continued: tell the client to reload; the subscription is live from `at`.
+    pub reset: bool,
+}
+
+/// Asks for what comes after `since`, at most `limit` events, and joins the live list if that reaches the head.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Paged, SubscribeError>")]
+pub struct Page {
+    pub id: SubscriptionId,
+    pub since: Position,
+    pub limit: u32,
+}
+
+/// A page of missed events.
+#[derive(Clone, Debug)]
+pub struct Paged {
+    pub events: Vec<Arc<Announced>>,
+    /// Position after these events: `since` of the next page.
+    pub at: Position,
+    /// The subscription is live again: the next event comes as a [`Push`].
+    pub live: bool,
+    /// As in [`Subscribed`].
+    pub reset: bool,
+}
+
+/// Stops following; give it to `Inbound::unsubscribe`.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unsubscribe(pub SubscriptionId);
+
+/// Why following is not possible now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The address is not one that receives mail here.
+    #[error("no such mailbox")]
+    Unknown,
+    /// The publisher or the store is busy or starting again: try again shortly.
+    #[error("not available now")]
+    Unavailable,
+}

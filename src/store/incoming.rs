@@ -1,0 +1,62 @@
+//! What the receiving side hands to the writer, and what the writer tells about commits.
+
+use std::sync::Arc;
+
+use crate::mail::address::MailboxKey;
+use crate::mail::envelope::Envelope;
+use crate::mail::event::Announced;
+use crate::mail::id::DeliveryId;
+use crate::mail::summary::Summary;
+use crate::mail::time::Timestamp;
+
+/// One message for one or more mailboxes: all its rows commit together or none do.
+pub struct Incoming {
+    pub id: DeliveryId,
+    pub received_at: Timestamp,
+    pub envelope: Arc<Envelope>,
+    pub body: Body,
+    pub summary: Arc<Summary>,
+    /// One for each distinct mailbox; never empty.
+    pub parts: Vec<Part>,
+    /// Called once, on the writer's thread, after the commit was announced or when it failed. Must not block.
+    pub done: Box<dyn FnOnce(Result<(), WriteFailed>) + Send>,
+}
+
+/// One mailbox that gets the message, and the recipients (as they were written) that led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub mailbox: MailboxKey,
+    pub recipients: Vec<String>,
+    /// The row may be made if there is none (automatic mailboxes); otherwise a missing or ended mailbox fails the
+    /// whole delivery with [`WriteFailed::MailboxGone`].
+    pub create: bool,
+}
+
+/// A message as it will lie on disk: made on the session's side by `bodies::encode`.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// zstd frame, or the message itself where compressing does not pay.
+    pub bytes: Vec<u8>,
+    pub compressed: bool,
+    /// Length of the message itself in bytes.
+    pub size: u64,
+}
+
+/// Why a delivery was not stored. Every variant is temporary for SMTP (451 or 452); nothing of it is visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFailed {
+    #[error("a mailbox went away before the commit")]
+    MailboxGone,
+    #[error("a mailbox is full")]
+    MailboxFull,
+    #[error("not enough free space")]
+    NoSpace,
+    #[error("the store failed")]
+    Failed,
+}
+
+/// Told of each batch after its commit: events in commit order, on the writer's thread, before any `done` of the
+/// batch is called. Must not block.
+pub trait Announce: Send + Sync + 'static {
+    fn announce(&self, events: Vec<Arc<Announced>>);
+}
