@@ -1,5 +1,0 @@
-//! The search syntax.
-
-/// A parsed search.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {}
