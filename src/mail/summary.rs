@@ -42,6 +42,33 @@ pub struct Summary {
     pub text: Arc<str>,
 }
 
+impl Summary {
+    /// What is kept of a message that the parser failed on.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { parse: Parse::Unreadable, ..Self::default() }
+    }
+}
+
+/// Reads a whole message.
+#[must_use]
+pub fn summarize(raw: &[u8]) -> Summary {
+    summarize_headers(raw)
+}
+
+/// Reads the headers alone.
+#[must_use]
+pub fn summarize_headers(raw: &[u8]) -> Summary {
+    let Some(message) = mail_parser::MessageParser::default().parse_headers(raw) else {
+        return Summary::unreadable();
+    };
+    Summary {
+        subject: message.subject().unwrap_or_default().to_owned(),
+        parse: Parse::HeadersOnly,
+        ..Summary::default()
+    }
+}
+
 /// One line of a message list: the `summary` of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Listed {
