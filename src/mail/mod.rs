@@ -4,7 +4,8 @@
 //! Map: [`address`] and [`envelope`] say who writes to whom; [`id`], [`time`] and [`cursor`] name and order
 //! things; [`structure`] guards the parser, [`summary`] makes the list columns, [`parsed`] the full view of one
 //! message; [`event`] is what subscribers are told; [`query`] is the search syntax, [`html`] makes foreign pages
-//! harmless, [`extract`] finds codes and links, [`trace`] writes and counts `Received`.
+//! harmless, [`extract`] finds codes and links, [`trace`] writes and counts `Received`; [`units`] reads sizes
+//! and times in settings.
 
 pub mod address;
 pub mod cursor;
@@ -19,3 +20,4 @@ pub mod structure;
 pub mod summary;
 pub mod time;
 pub mod trace;
+pub mod units;
