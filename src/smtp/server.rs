@@ -1,1 +1,379 @@
-//! server
+//! The server's side of one SMTP session (RFC 5321), as a state machine: bytes in, replies and [`Step`]s out.
+//!
+//! The session actor feeds [`Server::input`]. Where something outside must decide (a recipient, room for a message, its
+//! storing), `input` stops with a step and the actor answers with [`Server::recipient`], [`Server::data`] or
+//! [`Server::message`]; until then `input` takes nothing. Commands may come many at once (PIPELINING, RFC 2920); replies keep
+//! their order. Ends with [`Step::Close`]: write what is in `out`, then close.
+
+mod transaction;
+
+use std::sync::Arc;
+
+pub use transaction::Message;
+use transaction::{Hello, Receiving, Transaction};
+
+use super::command::{self, Command, ForwardPath, Mail};
+use super::data::LineEnds;
+use super::extensions;
+use super::limits::Limits;
+use super::line::{Line, LineReader};
+use super::reply::{self, Reply};
+use crate::mail::address::Address;
+
+/// What something outside must decide or do before the session goes on.
+#[derive(Debug)]
+pub enum Step {
+    /// May this recipient have the message? Answer with [`Server::recipient`].
+    Recipient {
+        address: Address,
+        /// SIZE= of MAIL, in octets.
+        declared_size: Option<u64>,
+    },
+    /// Is there room for a message? Answer with [`Server::data`]. At least one recipient was accepted.
+    Data {
+        /// SIZE= of MAIL, in octets.
+        declared_size: Option<u64>,
+    },
+    /// A whole message: store it, then answer with [`Server::message`].
+    Message(Box<Message>),
+    /// The session is over: write what is in `out`, then close.
+    Close,
+}
+
+/// What a session waits for; its time limits follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The client's next command.
+    Command,
+    /// More of a message.
+    Data,
+    /// The answer to a step.
+    Step,
+    /// Nothing any more.
+    Closed,
+}
+
+/// One session. Holds no buffer while it waits for a command.
+#[derive(Debug)]
+pub struct Server {
+    limits: Arc<Limits>,
+    host_name: Arc<str>,
+    hello: Option<Hello>,
+    state: State,
+    line: LineReader,
+    errors: u16,
+    commands: u16,
+    refusals: Vec<Reply>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No transaction.
+    Ready,
+    /// After MAIL.
+    Envelope(Box<Transaction>),
+    /// [`Step::Recipient`] is open.
+    AskedRecipient(Box<Transaction>, Address),
+    /// [`Step::Data`] is open.
+    AskedData(Box<Transaction>),
+    /// After 354.
+    Receiving(Box<Receiving>),
+    /// [`Step::Message`] is open.
+    AskedMessage,
+    Closed,
+}
+
+impl Server {
+    /// `host_name` is what the server calls itself in its greeting, and the domain of `<postmaster>`.
+    #[must_use]
+    pub fn new(limits: Arc<Limits>, host_name: Arc<str>) -> Self {
+        Self {
+            limits,
+            host_name,
+            hello: None,
+            state: State::Ready,
+            line: LineReader::new(),
+            errors: 0,
+            commands: 0,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Appends the greeting, with which the session begins.
+    pub fn greet(&self, out: &mut Vec<u8>) {
+        reply::GREETING.write_text(&format!("{} {}", self.host_name, reply::GREETING.text()), out);
+    }
+
+    /// Takes input, split anywhere, and appends replies to `out`, until a step needs an answer.
+    ///
+    /// Gives how many octets were taken, and the step. Without a step all were. While a step is open nothing is taken;
+    /// after the end everything is, and the step is [`Step::Close`]. Call it again after each answer, with what is left
+    /// and also when nothing is: the answer may have ended the session.
+    pub fn input(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> (usize, Option<Step>) {
+        let mut rest = bytes;
+        loop {
+            let (taken, step) = match &self.state {
+                State::Closed => return (bytes.len(), Some(Step::Close)),
+                State::AskedRecipient(..) | State::AskedData(_) | State::AskedMessage => break,
+                _ if rest.is_empty() => break,
+                State::Receiving(_) => self.text(rest, out),
+                State::Ready | State::Envelope(_) => self.command_line(rest, out),
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+            if step.is_some() {
+                return (bytes.len() - rest.len(), step);
+            }
+        }
+        (bytes.len() - rest.len(), None)
+    }
+
+    /// Answers [`Step::Recipient`]. Without such a step open, does nothing.
+    pub fn recipient(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::AskedRecipient(mut transaction, address) => match verdict {
+                Ok(()) => {
+                    transaction.recipients.push(address);
+                    self.state = State::Envelope(transaction);
+                    self.commands = self.commands.saturating_sub(1);
+                    reply::RECIPIENT_OK.write(out);
+                }
+                Err(refusal) => {
+                    self.state = State::Envelope(transaction);
+                    self.refuse(refusal, out);
+                }
+            },
+            other => self.state = other,
+        }
+    }
+
+    /// Answers [`Step::Data`]: 354 asks for the message; a refusal leaves the transaction as it is. Without such a step
+    /// open, does nothing.
+    pub fn data(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::AskedData(transaction) => match verdict {
+                Ok(()) => {
+                    reply::START_DATA.write(out);
+                    self.state = State::Receiving(Box::new(Receiving::new(*transaction, &self.limits)));
+                }
+                Err(refusal) => {
+                    self.state = State::Envelope(transaction);
+                    self.refuse(refusal, out);
+                }
+            },
+            other => self.state = other,
+        }
+    }
+
+    /// Answers [`Step::Message`]: 250 with a text of the caller's, which says that the message is durable, or a refusal. Either
+    /// ends the transaction. Without such a step open, does nothing.
+    pub fn message(&mut self, verdict: Result<&str, Reply>, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::AskedMessage) {
+            return;
+        }
+        self.state = State::Ready;
+        match verdict {
+            Ok(text) => {
+                reply::ACCEPTED.write_text(text, out);
+                (self.errors, self.commands) = (0, 0);
+            }
+            Err(refusal) => self.refuse(refusal, out),
+        }
+    }
+
+    /// Ends the session from outside with a 421 (time is up, the server stops).
+    pub fn close(&mut self, farewell: Reply, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::Closed) {
+            self.refusals.push(farewell);
+            farewell.write(out);
+            self.end();
+        }
+    }
+
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        match self.state {
+            State::Ready | State::Envelope(_) => Phase::Command,
+            State::Receiving(_) => Phase::Data,
+            State::AskedRecipient(..) | State::AskedData(_) | State::AskedMessage => Phase::Step,
+            State::Closed => Phase::Closed,
+        }
+    }
+
+    /// Octets of message and command line held now, for the count of bytes in flight.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        let message = if let State::Receiving(receiving) = &self.state { receiving.buffered() } else { 0 };
+        message + self.line.len()
+    }
+
+    /// The refusals written since the last call, in order, for the log and the metrics.
+    pub fn take_refusals(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut self.refusals)
+    }
+}
+
+impl Server {
+    fn text(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Step>) {
+        let State::Receiving(receiving) = &mut self.state else { return (0, None) };
+        let taken = receiving.decode(input);
+        if !receiving.is_whole() {
+            return (taken, None);
+        }
+        let State::Receiving(receiving) = std::mem::replace(&mut self.state, State::Ready) else {
+            return (taken, None);
+        };
+        match receiving.finish(self.limits.max_received) {
+            Ok(message) => {
+                self.state = State::AskedMessage;
+                (taken, Some(Step::Message(Box::new(message))))
+            }
+            Err(refusal) => {
+                self.refuse(refusal, out);
+                (taken, None)
+            }
+        }
+    }
+
+    fn command_line(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Step>) {
+        let (taken, line) = self.line.read(input, self.limits.max_command_line);
+        let step = match line {
+            Line::Incomplete => None,
+            // What follows a lone LF may have been put there by someone else than the client: none of it is obeyed.
+            Line::Ended { bare_lf: true, .. } if self.limits.line_ends == LineEnds::Refuse => {
+                self.close(reply::COMMAND_BARE_LINE_END, out);
+                None
+            }
+            Line::Ended { text, .. } => self.command(text.as_deref(), out),
+        };
+        (taken, step)
+    }
+
+    /// Carries out one line; `None` is one over the limit.
+    fn command(&mut self, line: Option<&[u8]>, out: &mut Vec<u8>) -> Option<Step> {
+        if self.commands >= self.limits.max_commands {
+            self.close(reply::TOO_MANY_COMMANDS, out);
+            return None;
+        }
+        self.commands += 1;
+        match line.map_or(Err(reply::COMMAND_TOO_LONG), command::parse) {
+            Ok(Command::Rcpt(path)) => return self.rcpt(path, out),
+            Ok(Command::Data) => return self.data_command(out),
+            Ok(Command::Mail(mail)) => self.mail(mail, out),
+            Ok(Command::Ehlo(name)) => self.hello(name, true, out),
+            Ok(Command::Helo(name)) => self.hello(name, false, out),
+            Ok(Command::Rset) => {
+                self.state = State::Ready;
+                reply::RESET.write(out);
+            }
+            Ok(Command::Noop) => reply::OK.write(out),
+            Ok(Command::Vrfy) => reply::CANNOT_VERIFY.write(out),
+            Ok(Command::Help) => extensions::write_help(out),
+            Ok(Command::Quit) => {
+                reply::CLOSING.write(out);
+                self.end();
+            }
+            Ok(Command::Http) => self.close(reply::NOT_SMTP, out),
+            Err(refusal) => self.refuse(refusal, out),
+        }
+        None
+    }
+
+    /// EHLO and HELO also end a transaction (RFC 5321 §4.1.4).
+    fn hello(&mut self, name: &str, esmtp: bool, out: &mut Vec<u8>) {
+        self.hello = Some(Hello { name: name.into(), esmtp });
+        self.state = State::Ready;
+        if esmtp {
+            extensions::write_ehlo(&self.host_name, self.limits.max_message_size, out);
+        } else {
+            extensions::write_helo(&self.host_name, out);
+        }
+    }
+
+    fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) {
+        let Some(hello) = &self.hello else { return self.refuse(reply::HELLO_FIRST, out) };
+        if !matches!(self.state, State::Ready) {
+            return self.refuse(reply::NESTED_MAIL, out);
+        }
+        let max_size = u64::try_from(self.limits.max_message_size).unwrap_or(u64::MAX);
+        if mail.size.is_some_and(|size| size > max_size) {
+            return self.refuse(reply::MESSAGE_TOO_BIG, out);
+        }
+        self.state = State::Envelope(Box::new(Transaction { hello: hello.clone(), mail, recipients: Vec::new() }));
+        reply::SENDER_OK.write(out);
+    }
+
+    fn rcpt(&mut self, path: ForwardPath, out: &mut Vec<u8>) -> Option<Step> {
+        let refusal = match std::mem::replace(&mut self.state, State::Ready) {
+            State::Envelope(transaction) => match self.admissible(path, &transaction) {
+                Ok(address) => {
+                    let declared_size = transaction.mail.size;
+                    self.state = State::AskedRecipient(transaction, address.clone());
+                    return Some(Step::Recipient { address, declared_size });
+                }
+                Err(refusal) => {
+                    self.state = State::Envelope(transaction);
+                    refusal
+                }
+            },
+            other => {
+                self.state = other;
+                reply::MAIL_FIRST
+            }
+        };
+        self.refuse(refusal, out);
+        None
+    }
+
+    /// The address of a path, if the protocol lets this transaction have it.
+    fn admissible(&self, path: ForwardPath, transaction: &Transaction) -> Result<Address, Reply> {
+        let address = match path {
+            ForwardPath::Mailbox(address) => address,
+            ForwardPath::Postmaster => Address::postmaster(&self.host_name).map_err(|_| reply::MAILBOX_UNKNOWN)?,
+        };
+        if !address.is_ascii() && !transaction.mail.smtputf8 {
+            return Err(reply::NEEDS_SMTPUTF8);
+        }
+        if transaction.recipients.len() >= self.limits.max_recipients {
+            return Err(reply::TOO_MANY_RECIPIENTS);
+        }
+        Ok(address)
+    }
+
+    fn data_command(&mut self, out: &mut Vec<u8>) -> Option<Step> {
+        let refusal = match std::mem::replace(&mut self.state, State::Ready) {
+            State::Envelope(transaction) if !transaction.recipients.is_empty() => {
+                let declared_size = transaction.mail.size;
+                self.state = State::AskedData(transaction);
+                return Some(Step::Data { declared_size });
+            }
+            State::Envelope(transaction) => {
+                self.state = State::Envelope(transaction);
+                reply::NO_RECIPIENTS
+            }
+            other => {
+                self.state = other;
+                reply::MAIL_FIRST
+            }
+        };
+        self.refuse(refusal, out);
+        None
+    }
+
+    /// Writes a refusal, and ends the session when it was one too many. Only what the client did wrong counts: a full disk
+    /// or mailbox is not its fault, and neither are recipients over the limit.
+    fn refuse(&mut self, refusal: Reply, out: &mut Vec<u8>) {
+        refusal.write(out);
+        self.refusals.push(refusal);
+        if refusal.is_permanent() {
+            self.errors = self.errors.saturating_add(1);
+            if self.errors >= self.limits.max_errors {
+                self.close(reply::TOO_MANY_ERRORS, out);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.state = State::Closed;
+        self.line = LineReader::new();
+    }
+}
