@@ -8,10 +8,13 @@
 //! and times in settings.
 
 pub mod address;
+pub mod clean;
+pub mod content;
 pub mod cursor;
 pub mod envelope;
 pub mod event;
 pub mod extract;
+pub mod header;
 pub mod html;
 pub mod id;
 pub mod parsed;
