@@ -8,6 +8,7 @@
 //! and times in settings.
 
 pub mod address;
+pub mod body;
 pub mod clean;
 pub mod content;
 pub mod cursor;
@@ -18,6 +19,8 @@ pub mod header;
 pub mod html;
 pub mod id;
 pub mod parsed;
+pub mod plain;
+pub mod preview;
 pub mod query;
 pub mod structure;
 pub mod summary;
