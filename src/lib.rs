@@ -1,8 +1,12 @@
 //! Mailroom.
 
 pub mod clock;
+pub mod config;
 pub mod inbound;
 pub mod mail;
+pub mod ops;
 pub mod settings;
 pub mod smtp;
+pub mod startup;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,65 @@
+//! The whole configuration: one field a stage, each declared in that stage's own `config.rs`.
+//!
+//! [`load`] reads it from defaults, a TOML file, the environment and flags, in this order, and reports everything that is
+//! wrong at once; [`check`] finds what is well formed but dangerous; [`example`] prints it. Callers: `cli`, and `app`,
+//! which hands every stage its own section.
+
+mod check;
+mod example;
+mod load;
+mod nearest;
+
+pub use check::{Findings, check};
+pub use example::example;
+pub use load::{Flag, Problem, Problems, Sources, load};
+
+use crate::mail::units::Period;
+use crate::ops::config::OpsConfig;
+use crate::settings::Section;
+use crate::telemetry::config::LogConfig;
+
+crate::settings! {
+    /// The process as a whole.
+    pub struct RuntimeConfig {
+        /// Directory of everything that is kept: database, message bodies, search index, lock. Made when missing, and
+        /// used by one server at a time.
+        pub data: std::path::PathBuf = "data".into(),
+        /// Threads that run the actors of sessions and mailboxes. One serves most machines best, because every crossing
+        /// between threads is a wake-up; raise it when that thread alone is at 100 % and cores are idle.
+        pub arbiters: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN,
+        /// How long a stop may take: what was promised is finished and flushed, idle sessions are told 421. Whatever is
+        /// left at the end is cut off.
+        pub stop_within: Period = Period::secs(30),
+    }
+}
+
+macro_rules! sections {
+    ($($name:ident: $type:ty,)*) => {
+        /// Every setting there is.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Config {
+            $(pub $name: $type,)*
+        }
+
+        impl Config {
+            /// The sections by name, in the order of the printed example.
+            #[must_use]
+            pub fn sections(&self) -> Vec<(&'static str, &dyn Section)> {
+                vec![$((stringify!($name), &self.$name as &dyn Section)),*]
+            }
+
+            fn section_mut(&mut self, name: &str) -> Option<&mut dyn Section> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+sections! {
+    runtime: RuntimeConfig,
+    ops: OpsConfig,
+    log: LogConfig,
+}
