@@ -96,6 +96,10 @@ pub enum SubscribeError {
     /// The address is not one that receives mail here.
     #[error("no such mailbox")]
     Unknown,
+    /// The publisher does not know this subscription (it was started anew after a failure): subscribe again with the
+    /// last position as `since`.
+    #[error("subscription lost")]
+    Lost,
     /// The publisher or the store is busy or starting again: try again shortly.
     #[error("not available now")]
     Unavailable,

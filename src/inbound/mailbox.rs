@@ -1,0 +1,284 @@
+//! One active mailbox: takes its part of each delivery and tells its subscribers what was committed, in order.
+//!
+//! Senders: the door (`Append`), the announcer (`Heard`), sockets and feeds (`Subscribe`, `Page`, `Unsubscribe`), the
+//! registry (`Retire`). Invariant: subscribers see the dense modseq order of the mailbox; an event that is not the
+//! next makes the actor read what lies between first. Without subscribers it is told nothing and knows no position.
+//! It ends when the registry retires it; after a panic its subscribers are behind and the registry starts another.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture, fut::ready,
+};
+
+use super::delivery::Delivery;
+use super::map::Shared;
+use super::publisher::Publisher;
+use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe};
+use crate::clock;
+use crate::handoff::Refusal;
+use crate::mail::address::MailboxKey;
+use crate::mail::cursor::Cursor;
+use crate::mail::event::{Announced, Event};
+use crate::store::{Replay, Store, StoreError};
+
+/// Take your part of this delivery.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Append(pub Arc<Delivery>);
+
+/// This was committed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Heard(pub Arc<Announced>);
+
+/// Nobody finds you any more: stop, unless you are in use. True when it stops.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct Retire;
+
+/// How many messages may wait for one mailbox: more than there are sessions by default, since each has at most one.
+const INBOX: usize = 4_096;
+const REPLAY_PAGE: u32 = 100;
+const RETRY: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct MailboxActor {
+    key: MailboxKey,
+    shared: Arc<Shared>,
+    store: Store,
+    /// The last event published; none while nobody follows.
+    place: Option<Cursor>,
+    /// Reading from the store what was missed.
+    catching_up: bool,
+    /// Something came that is not published yet: look again after catching up.
+    heard_more: bool,
+    publisher: Publisher,
+}
+
+impl MailboxActor {
+    #[must_use]
+    pub fn new(key: MailboxKey, shared: Arc<Shared>, store: Store) -> Self {
+        let publisher = Publisher::default();
+        Self { key, shared, store, place: None, catching_up: false, heard_more: false, publisher }
+    }
+
+    /// Publishes the next event, or says that it is not the next (a gap, or another life of the mailbox).
+    fn take(&mut self, event: &Arc<Announced>) -> bool {
+        let Some(place) = self.place else { return true };
+        let (seen, next) = (place.modseq, event.cursor.modseq);
+        let first_life = place.incarnation == 0;
+        if event.cursor.incarnation != place.incarnation && !first_life {
+            return event.cursor.incarnation < place.incarnation;
+        }
+        if !first_life && next <= seen {
+            return true;
+        }
+        if next != seen + 1 {
+            return false;
+        }
+        if first_life {
+            // The row was made under this publisher: what its subscribers saw of the address was nothing.
+            self.publisher.restart();
+        }
+        self.publisher.publish(next, event);
+        self.place = Some(event.cursor);
+        if matches!(event.event, Event::MailboxDeleted {}) {
+            self.place = Some(Cursor::default());
+        }
+        true
+    }
+
+    /// Reads from the store what lies after the last published event, until there is nothing more.
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        self.heard_more = true;
+        let Some(place) = self.place else { return };
+        if std::mem::replace(&mut self.catching_up, true) {
+            return;
+        }
+        self.heard_more = false;
+        metrics::counter!(super::metrics::GAPS).increment(1);
+        let (store, key) = (self.store.clone(), self.key.clone());
+        let read = async move { store.replay(&key, place, REPLAY_PAGE).await };
+        ctx.spawn(read.into_actor(self).map(Self::caught_up));
+    }
+
+    fn caught_up(read: Result<Replay, StoreError>, actor: &mut Self, ctx: &mut Context<Self>) {
+        actor.catching_up = false;
+        match read {
+            Ok(Replay::Page { events, at: Position::Mailbox(at), head }) => {
+                for event in &events {
+                    if !actor.take(event) {
+                        // Dense values were promised; what is missing was pruned meanwhile.
+                        actor.publisher.reset(at.modseq, Position::Mailbox(at));
+                        actor.place = Some(at);
+                        break;
+                    }
+                }
+                if !head || actor.heard_more {
+                    actor.catch_up(ctx);
+                }
+            }
+            Ok(Replay::Reset { at: Position::Mailbox(at) }) => {
+                actor.publisher.reset(at.modseq, Position::Mailbox(at));
+                actor.place = Some(at);
+                if actor.heard_more {
+                    actor.catch_up(ctx);
+                }
+            }
+            Ok(_) => tracing::error!(mailbox.key = %actor.key, "the store answered for the whole stream"),
+            Err(error) => {
+                tracing::warn!(mailbox.key = %actor.key, %error, "cannot read missed events, trying again");
+                ctx.run_later(RETRY, |actor, ctx| actor.catch_up(ctx));
+            }
+        }
+    }
+
+    /// The position that a new subscriber starts from, once it is known.
+    fn admit(&mut self, subscribe: Subscribe, place: Cursor, ctx: &mut Context<Self>) -> Subscribed {
+        let first = self.place.is_none();
+        let place = *self.place.get_or_insert(place);
+        if first && self.heard_more {
+            self.catch_up(ctx);
+        }
+        let at = Position::Mailbox(place);
+        let hold = Some(self.shared.hold());
+        match subscribe.since {
+            None => {
+                self.publisher.add(subscribe, place.modseq, true, hold);
+                Subscribed { at, live: true, reset: false }
+            }
+            Some(since) if since == at => {
+                self.publisher.add(subscribe, place.modseq, true, hold);
+                Subscribed { at, live: true, reset: false }
+            }
+            Some(_) => {
+                self.publisher.add(subscribe, place.modseq, false, hold);
+                Subscribed { at, live: false, reset: false }
+            }
+        }
+    }
+
+    /// A page was read: join, if it reaches the head and nothing was published since.
+    fn paged(&mut self, page: &Page, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
+        let (events, at, mut live, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
+            Replay::Page { events, at, head } => (events, at, head, false),
+            Replay::Reset { at } => (Vec::new(), at, true, true),
+        };
+        let (Position::Mailbox(cursor), Some(place)) = (at, self.place) else {
+            return Err(SubscribeError::Lost);
+        };
+        // Beyond this actor's own place is fine: it will be told those events and skip this subscriber.
+        let at_head = cursor.incarnation == place.incarnation && cursor.modseq >= place.modseq;
+        live = live && (at_head || place.incarnation == 0 || cursor.incarnation > place.incarnation);
+        if live {
+            self.publisher.join(page.id, cursor.modseq);
+        }
+        Ok(Paged { events, at, live, reset })
+    }
+
+    fn leave(&mut self) {
+        if self.publisher.is_empty() {
+            self.shared.listening.store(false, Ordering::SeqCst);
+            self.place = None;
+            self.heard_more = false;
+        }
+    }
+}
+
+impl Actor for MailboxActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(INBOX);
+    }
+}
+
+impl Handler<Append> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Append(delivery): Append, _: &mut Context<Self>) {
+        self.shared.used_at.store(clock::now_micros(), Ordering::Relaxed);
+        if self.shared.valid_until.load(Ordering::SeqCst) <= clock::now_micros() {
+            delivery.refuse(Refusal::Unavailable);
+        } else {
+            delivery.fill(self.shared.hold());
+        }
+    }
+}
+
+impl Handler<Heard> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Heard(event): Heard, ctx: &mut Context<Self>) {
+        let lagging = self.shared.lagging.swap(false, Ordering::SeqCst);
+        if self.place.is_none() || self.catching_up {
+            self.heard_more = true;
+        } else if lagging || !self.take(&event) {
+            self.catch_up(ctx);
+        }
+    }
+}
+
+impl Handler<Subscribe> for MailboxActor {
+    type Result = ResponseActFuture<Self, Result<Subscribed, SubscribeError>>;
+
+    fn handle(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) -> Self::Result {
+        // From here on events are told; the row is read after that, so nothing falls between.
+        self.shared.listening.store(true, Ordering::SeqCst);
+        if let Some(place) = self.place {
+            return Box::pin(ready(Ok(self.admit(subscribe, place, ctx))));
+        }
+        let (store, key) = (self.store.clone(), self.key.clone());
+        let hold = self.shared.hold();
+        let read = async move {
+            let row = store.mailbox(&key).await;
+            drop(hold);
+            row
+        };
+        Box::pin(read.into_actor(self).map(|row, actor, ctx| {
+            let row = row.map_err(|_| SubscribeError::Unavailable)?;
+            Ok(actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx))
+        }))
+    }
+}
+
+impl Handler<Page> for MailboxActor {
+    type Result = ResponseActFuture<Self, Result<Paged, SubscribeError>>;
+
+    fn handle(&mut self, page: Page, _: &mut Context<Self>) -> Self::Result {
+        let Position::Mailbox(since) = page.since else {
+            return Box::pin(ready(Err(SubscribeError::Lost)));
+        };
+        if !self.publisher.hold_back(page.id) {
+            return Box::pin(ready(Err(SubscribeError::Lost)));
+        }
+        let (store, key) = (self.store.clone(), self.key.clone());
+        let limit = page.limit;
+        let read = async move { store.replay(&key, since, limit).await };
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, read)))
+    }
+}
+
+impl Handler<Unsubscribe> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
+        self.publisher.remove(id);
+        self.leave();
+    }
+}
+
+impl Handler<Retire> for MailboxActor {
+    type Result = bool;
+
+    fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) -> bool {
+        let idle = self.shared.in_use.load(Ordering::SeqCst) == 0;
+        if idle {
+            actix::ActorContext::stop(ctx);
+        }
+        idle
+    }
+}
