@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mail::address::Plus;
-use crate::mail::units::{Bytes, Limit, Period};
+use crate::mail::units::{Bytes, Count, Limit, Period};
 use crate::store::WhenFull;
 
 /// `[smtp]`: the listeners and what one client may ask of them.
@@ -62,12 +62,12 @@ impl Default for SmtpConfig {
             max_recipients: 10,
             max_message_size: Bytes::mib(10),
             max_bytes_in_flight: Bytes::mib(256),
-            read_timeout: Period::seconds(30),
-            write_timeout: Period::seconds(30),
-            data_timeout: Period::seconds(600),
+            read_timeout: Period::secs(30),
+            write_timeout: Period::secs(30),
+            data_timeout: Period::secs(600),
             min_data_rate: Bytes(100),
             max_errors: 20,
-            commit_timeout: Period::seconds(30),
+            commit_timeout: Period::secs(30),
             bare_line_ends: BareLineEnds::Refuse,
         }
     }
@@ -87,7 +87,7 @@ pub struct MailboxesConfig {
     /// How long a message lives; "never" keeps it.
     pub message_ttl: Limit<Period>,
     /// Messages in one mailbox, unless it has a limit of its own; "unlimited".
-    pub max_messages: Limit<u64>,
+    pub max_messages: Limit<Count>,
     /// Bytes in one mailbox, unless it has a limit of its own; "unlimited".
     pub max_bytes: Limit<Bytes>,
     /// Mail for a full mailbox: "refuse" it (452), or "drop_oldest".
@@ -149,12 +149,12 @@ impl Default for MailboxesConfig {
             access: AccessMode::Open,
             insecure_open: false,
             plus: PlusMode::Same,
-            message_ttl: Limit::At(Period::days(7)),
-            max_messages: Limit::None,
-            max_bytes: Limit::None,
+            message_ttl: Limit::of(Period::days(7)),
+            max_messages: Limit::NONE,
+            max_bytes: Limit::NONE,
             when_full: FullMode::Refuse,
-            idle: Period::seconds(60),
-            expire_every: Period::seconds(10),
+            idle: Period::secs(60),
+            expire_every: Period::secs(10),
         }
     }
 }

@@ -39,6 +39,11 @@ pub struct Heard(pub Arc<Announced>);
 #[rtype(result = "bool")]
 pub struct Retire;
 
+/// Forget subscribers that are gone without a word.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Tidy;
+
 /// How many messages may wait for one mailbox: more than there are sessions by default, since each has at most one.
 const INBOX: usize = 4_096;
 const REPLAY_PAGE: u32 = 100;
@@ -179,6 +184,13 @@ impl MailboxActor {
         Ok(Paged { events, at, live, reset })
     }
 
+    /// An event found the inbox full: what it said is read from the store.
+    fn mind_the_gap(&mut self, ctx: &mut Context<Self>) {
+        if self.shared.lagging.swap(false, Ordering::SeqCst) {
+            self.catch_up(ctx);
+        }
+    }
+
     fn leave(&mut self) {
         if self.publisher.is_empty() {
             self.shared.listening.store(false, Ordering::SeqCst);
@@ -199,7 +211,8 @@ impl Actor for MailboxActor {
 impl Handler<Append> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, Append(delivery): Append, _: &mut Context<Self>) {
+    fn handle(&mut self, Append(delivery): Append, ctx: &mut Context<Self>) {
+        self.mind_the_gap(ctx);
         self.shared.used_at.store(clock::now_micros(), Ordering::Relaxed);
         if self.shared.valid_until.load(Ordering::SeqCst) <= clock::now_micros() {
             delivery.refuse(Refusal::Unavailable);
@@ -213,10 +226,10 @@ impl Handler<Heard> for MailboxActor {
     type Result = ();
 
     fn handle(&mut self, Heard(event): Heard, ctx: &mut Context<Self>) {
-        let lagging = self.shared.lagging.swap(false, Ordering::SeqCst);
+        self.mind_the_gap(ctx);
         if self.place.is_none() || self.catching_up {
             self.heard_more = true;
-        } else if lagging || !self.take(&event) {
+        } else if !self.take(&event) {
             self.catch_up(ctx);
         }
     }
@@ -226,6 +239,7 @@ impl Handler<Subscribe> for MailboxActor {
     type Result = ResponseActFuture<Self, Result<Subscribed, SubscribeError>>;
 
     fn handle(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) -> Self::Result {
+        self.mind_the_gap(ctx);
         // From here on events are told; the row is read after that, so nothing falls between.
         self.shared.listening.store(true, Ordering::SeqCst);
         if let Some(place) = self.place {
@@ -248,7 +262,8 @@ impl Handler<Subscribe> for MailboxActor {
 impl Handler<Page> for MailboxActor {
     type Result = ResponseActFuture<Self, Result<Paged, SubscribeError>>;
 
-    fn handle(&mut self, page: Page, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, page: Page, ctx: &mut Context<Self>) -> Self::Result {
+        self.mind_the_gap(ctx);
         let Position::Mailbox(since) = page.since else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         };
@@ -280,5 +295,14 @@ impl Handler<Retire> for MailboxActor {
             actix::ActorContext::stop(ctx);
         }
         idle
+    }
+}
+
+impl Handler<Tidy> for MailboxActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tidy, _: &mut Context<Self>) {
+        self.publisher.tidy();
+        self.leave();
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use super::mailbox::MailboxActor;
 use crate::mail::address::MailboxKey;
+use crate::clock;
 use crate::mail::time::Timestamp;
 
 const SHARDS: usize = 64;
@@ -119,19 +120,26 @@ impl Map {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Keys of actors that nobody used since `before` and nothing holds. For the registry.
+    /// Keys of actors that nobody asked for since `before`: those that nothing holds, and those that someone follows.
+    /// The latter are not named again for as long. For the registry.
     #[must_use]
-    pub fn idle(&self, before: Timestamp) -> Vec<MailboxKey> {
-        let mut idle = Vec::new();
+    pub fn idle(&self, before: Timestamp) -> (Vec<MailboxKey>, Vec<MailboxKey>) {
+        let (mut idle, mut held) = (Vec::new(), Vec::new());
         for shard in &self.shards {
-            let shard = shard.read();
-            let unused = shard.iter().filter(|(_, entry)| {
-                entry.shared.used_at.load(Ordering::Relaxed) < before.0
-                    && entry.shared.in_use.load(Ordering::SeqCst) == 0
-            });
-            idle.extend(unused.map(|(key, _)| key.clone()));
+            for (key, entry) in shard.read().iter() {
+                let shared = &entry.shared;
+                if shared.used_at.load(Ordering::Relaxed) >= before.0 {
+                    continue;
+                }
+                if shared.in_use.load(Ordering::SeqCst) == 0 || !entry.addr.connected() {
+                    idle.push(key.clone());
+                } else {
+                    shared.used_at.store(clock::now_micros(), Ordering::Relaxed);
+                    held.push(key.clone());
+                }
+            }
         }
-        idle
+        (idle, held)
     }
 
     /// What was known of the mailbox holds no longer: the next who asks looks it up.

@@ -57,6 +57,11 @@ impl Publisher {
         }
     }
 
+    /// Forgets subscribers whose actor is gone.
+    pub fn tidy(&mut self) {
+        self.subscribers.retain(|subscriber| subscriber.to.connected());
+    }
+
     /// Sends an event to everyone live; who cannot take it is behind from here on, who is gone is forgotten.
     pub fn publish(&mut self, place: Place, event: &Arc<Announced>) {
         self.send(|subscriber| {

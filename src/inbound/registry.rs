@@ -1,0 +1,182 @@
+//! Finds and starts mailbox actors: the only writer of the [`Map`].
+//!
+//! Senders: the door and whoever follows a mailbox (`Resolve`), for what the map does not answer. Look-ups
+//! that wait are one query. It retires actors that nobody uses: takes one out of the map, asks it to stop, puts it
+//! back if it is in use; who asks for it meanwhile waits for that answer. A singleton behind a `Handle`; a rebuilt one
+//! adopts the map.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+};
+use tokio::sync::oneshot;
+
+use super::mailbox::{MailboxActor, Retire, Tidy};
+use super::map::{Entry, Map, Shared};
+use super::policy::Policy;
+use crate::clock;
+use crate::handoff::Refusal;
+use crate::mail::address::MailboxKey;
+use crate::mail::time::Timestamp;
+use crate::store::{Mailbox, Store, StoreError};
+
+/// Make sure that the mailbox has an actor in the map and may take `size` more bytes.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Resolve {
+    pub key: MailboxKey,
+    pub size: u64,
+    /// Where to start the actor: the arbiter of the session that feeds it.
+    pub arbiter: ArbiterHandle,
+}
+
+/// How many look-ups may wait; beyond it senders hear "unavailable".
+const INBOX: usize = 16_384;
+const KEYS_A_QUERY: usize = 500;
+const SWEEP: Duration = Duration::from_secs(5);
+const RETIRE_LIMIT: Duration = Duration::from_secs(10);
+
+struct Waiting {
+    size: u64,
+    arbiter: ArbiterHandle,
+    answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// See the module.
+pub struct Registry {
+    map: Arc<Map>,
+    policy: Arc<Policy>,
+    store: Store,
+    idle: Duration,
+    waiting: HashMap<MailboxKey, Vec<Waiting>>,
+    querying: bool,
+    retiring: HashMap<MailboxKey, Vec<Waiting>>,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, idle: Duration) -> Self {
+        let (waiting, retiring) = (HashMap::new(), HashMap::new());
+        Self { map, policy, store, idle, waiting, querying: false, retiring }
+    }
+
+    /// Looks up all that wait, unless a query is under way: then they join the next.
+    fn query(&mut self, ctx: &mut Context<Self>) {
+        if self.querying || self.waiting.is_empty() {
+            return;
+        }
+        self.querying = true;
+        let keys: Vec<_> = self.waiting.keys().take(KEYS_A_QUERY).cloned().collect();
+        let batch: Vec<_> = keys.iter().filter_map(|key| self.waiting.remove_entry(key)).collect();
+        let store = self.store.clone();
+        let read = async move { store.mailboxes(&keys).await };
+        ctx.spawn(read.into_actor(self).map(move |rows, actor, ctx| {
+            actor.querying = false;
+            actor.found(batch, rows);
+            actor.query(ctx);
+        }));
+    }
+
+    fn found(&self, batch: Vec<(MailboxKey, Vec<Waiting>)>, rows: Result<Vec<Mailbox>, StoreError>) {
+        let rows = match rows {
+            Ok(rows) => rows.into_iter().map(|row| (row.key.clone(), row)).collect::<HashMap<_, _>>(),
+            Err(error) => {
+                tracing::warn!(%error, mailboxes = batch.len(), "cannot look up mailboxes");
+                for waiting in batch.into_iter().flat_map(|(_, waiting)| waiting) {
+                    let _ = waiting.answer.send(Err(Refusal::Unavailable));
+                }
+                return;
+            }
+        };
+        let now = Timestamp(clock::now_micros());
+        for (key, waiting) in batch {
+            let row = rows.get(&key);
+            for waiting in waiting {
+                let admitted = self.policy.admit(row, waiting.size, now);
+                if admitted.is_ok() {
+                    self.start(&key, row, &waiting.arbiter, now);
+                }
+                let _ = waiting.answer.send(admitted);
+            }
+        }
+    }
+
+    /// Puts a living actor into the map, or renews what is known of the one that is there.
+    fn start(&self, key: &MailboxKey, row: Option<&Mailbox>, arbiter: &ArbiterHandle, now: Timestamp) {
+        let until = row.and_then(|row| row.expires_at).map_or(i64::MAX, |end| if end > now { end.0 } else { i64::MAX });
+        let renew = |shared: &Shared| {
+            shared.used_at.store(now.0, Ordering::Relaxed);
+            shared.quota.store(self.policy.has_quota(row), Ordering::SeqCst);
+            shared.valid_until.store(until, Ordering::SeqCst);
+        };
+        if self.map.with(key, |entry| renew(&entry.shared)).is_some() {
+            return;
+        }
+        let shared = Arc::<Shared>::default();
+        renew(&shared);
+        let actor = MailboxActor::new(key.clone(), Arc::clone(&shared), self.store.clone());
+        let addr = MailboxActor::start_in_arbiter(arbiter, move |_| actor);
+        self.map.insert(key.clone(), Entry { addr, shared });
+    }
+
+    /// Retires what nobody has used for a while.
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        let idle = i64::try_from(self.idle.as_micros()).unwrap_or(i64::MAX);
+        let (idle, held) = self.map.idle(Timestamp(clock::now_micros().saturating_sub(idle)));
+        for key in held {
+            // An actor that cannot take it has other work; it is asked again at a later sweep.
+            let _ = self.map.send(&key, Tidy);
+        }
+        for key in idle {
+            let Some(entry) = self.map.remove(&key) else { continue };
+            if !entry.addr.connected() {
+                continue;
+            }
+            self.retiring.insert(key.clone(), Vec::new());
+            let asked = entry.addr.send(Retire).timeout(RETIRE_LIMIT);
+            ctx.spawn(asked.into_actor(self).map(move |stopped, actor, ctx| {
+                // Without an answer it is either dead or so busy that it is in use: the map knows dead ones.
+                if !stopped.unwrap_or(false) && entry.addr.connected() {
+                    actor.map.insert(key.clone(), entry);
+                }
+                if let Some(waiting) = actor.retiring.remove(&key)
+                    && !waiting.is_empty()
+                {
+                    actor.waiting.entry(key).or_default().extend(waiting);
+                    actor.query(ctx);
+                }
+            }));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!(super::metrics::MAILBOXES_ACTIVE).set(self.map.active() as f64);
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(INBOX);
+        ctx.run_interval(SWEEP.min(self.idle.max(Duration::from_millis(50))), Self::sweep);
+    }
+}
+
+impl Handler<Resolve> for Registry {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    fn handle(&mut self, resolve: Resolve, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, heard) = oneshot::channel();
+        let waiting = Waiting { size: resolve.size, arbiter: resolve.arbiter, answer };
+        if let Some(retiring) = self.retiring.get_mut(&resolve.key) {
+            retiring.push(waiting);
+        } else {
+            self.waiting.entry(resolve.key).or_default().push(waiting);
+            self.query(ctx);
+        }
+        Box::pin(async move { heard.await.unwrap_or(Err(Refusal::Unavailable)) })
+    }
+}
