@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::mail::address::{Address, MailboxKey};
+use crate::mail::address::Address;
 use crate::mail::envelope::Envelope;
 use crate::mail::id::DeliveryId;
 use crate::mail::time::Timestamp;
@@ -47,21 +47,14 @@ pub enum Answer<T> {
     Later(Pin<Box<dyn Future<Output = T> + Send>>),
 }
 
-/// A recipient that was admitted, as written, and the mailbox it leads to.
-#[derive(Clone, Debug)]
-pub struct Recipient {
-    pub written: String,
-    pub mailbox: MailboxKey,
-}
-
 /// A whole message with its envelope, trace headers included.
 #[derive(Debug)]
 pub struct Deliver {
     pub id: DeliveryId,
     pub received_at: Timestamp,
     pub envelope: Envelope,
-    /// Never empty; recipients that meet in one mailbox are one part.
-    pub recipients: Vec<Recipient>,
+    /// Each was admitted; never empty. Those that meet in one mailbox are one part.
+    pub recipients: Vec<Address>,
     pub data: Vec<u8>,
 }
 
@@ -69,7 +62,7 @@ pub struct Deliver {
 pub trait Door: Send + Sync + 'static {
     /// May this recipient be given a message of `size` bytes (zero when not declared)? Answered at RCPT, for this
     /// recipient alone.
-    fn admit(&self, recipient: &Address, size: u64) -> Answer<Result<MailboxKey, Refusal>>;
+    fn admit(&self, recipient: &Address, size: u64) -> Answer<Result<(), Refusal>>;
 
     /// Takes responsibility for the message: `Ok` means durable in every mailbox. The caller may drop the answer; that
     /// changes nothing for the message.
