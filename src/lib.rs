@@ -1,6 +1,7 @@
 //! Mailroom.
 
 pub mod clock;
+pub mod handoff;
 pub mod config;
 pub mod inbound;
 pub mod mail;
@@ -9,4 +10,5 @@ pub mod settings;
 pub mod smtp;
 pub mod startup;
 pub mod store;
+pub mod supervise;
 pub mod telemetry;

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::gate::{Gate, Place, Room};
+use super::listener::Sessions;
 use super::metrics as names;
 use super::receipt::{self, Receipt};
 use crate::handoff::{Answer, Door, Refusal};
@@ -70,7 +71,10 @@ pub struct SmtpSession {
     heard_at: Instant,
     data_since: Option<Instant>,
     draining: bool,
+    /// A write is awaited: what comes to `out` meanwhile is written after it.
+    writing: bool,
     closing: bool,
+    sessions: Sessions,
     _place: Place,
 }
 
@@ -87,7 +91,14 @@ impl Stream for Readable {
 
 impl SmtpSession {
     #[must_use]
-    pub fn new(site: Arc<Site>, id: SessionId, client: IpAddr, stream: TcpStream, place: Place) -> Self {
+    pub fn new(
+        site: Arc<Site>,
+        id: SessionId,
+        client: IpAddr,
+        stream: TcpStream,
+        place: Place,
+        sessions: Sessions,
+    ) -> Self {
         let server = Server::new(Arc::clone(&site.limits), Arc::clone(&site.host_name));
         Self {
             site,
@@ -101,7 +112,9 @@ impl SmtpSession {
             heard_at: Instant::now(),
             data_since: None,
             draining: false,
+            writing: false,
             closing: false,
+            sessions,
             _place: place,
         }
     }
@@ -247,7 +260,7 @@ impl SmtpSession {
 
     /// Writes what can be written at once; the rest is awaited, and nothing is read before it is gone.
     fn flush(&mut self, ctx: &mut Context<Self>) {
-        if self.closing || self.out.is_empty() {
+        if self.closing || self.writing || self.out.is_empty() {
             return;
         }
         let written = match self.stream.try_write(&self.out) {
@@ -263,20 +276,30 @@ impl SmtpSession {
         }
         let left = self.out.split_off(written);
         self.out = Vec::new();
+        self.writing = true;
         let write = write_all(Rc::clone(&self.stream), left, self.site.write_timeout);
+        // What is waited for last is polled first: an answer may come before this write is through.
         ctx.wait(write.into_actor(self).map(|wrote, session, ctx| {
+            session.writing = false;
             if wrote.is_err() {
                 tracing::debug!(session.id = %session.id, "the client takes no replies");
                 ctx.stop();
+            } else if session.closing {
+                session.say_farewell(ctx);
+            } else {
+                session.flush(ctx);
             }
         }));
     }
 
     /// Writes what is left, then closes without cutting off replies that the client has not read yet.
     fn close(&mut self, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.closing, true) {
-            return;
+        if !std::mem::replace(&mut self.closing, true) && !self.writing {
+            self.say_farewell(ctx);
         }
+    }
+
+    fn say_farewell(&mut self, ctx: &mut Context<Self>) {
         let (stream, out) = (Rc::clone(&self.stream), std::mem::take(&mut self.out));
         let limit = self.site.write_timeout;
         let farewell = async move {
@@ -323,6 +346,7 @@ impl Actor for SmtpSession {
 impl Drop for SmtpSession {
     fn drop(&mut self) {
         metrics::gauge!(names::CONNECTIONS_ACTIVE).decrement(1);
+        self.sessions.forget(self.id);
     }
 }
 

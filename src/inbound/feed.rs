@@ -1,0 +1,174 @@
+//! A subscription as a stream, for those who are no actor: SSE and `wait`.
+//!
+//! [`Feed::next`] gives every event after the start position, in order: from the store while it is behind, then live.
+//! Dropping it unsubscribes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Actor, Context, Handler};
+use tokio::sync::mpsc;
+
+use super::Inbound;
+use super::subscription::{BehindFlag, Page, Position, Push, Scope, Subscribe, SubscribeError, SubscriptionId};
+use crate::mail::event::Announced;
+
+/// What a feed gives.
+#[derive(Clone, Debug)]
+pub enum FeedItem {
+    Event(Arc<Announced>),
+    /// The position could not be continued: reload; the feed goes on from here.
+    Reset(Position),
+}
+
+/// See the module.
+pub struct Feed {
+    inbound: Inbound,
+    scope: Scope,
+    id: SubscriptionId,
+    inbox: actix::Addr<Inbox>,
+    pushes: mpsc::Receiver<Push>,
+    behind: BehindFlag,
+    /// Pushes that found the channel full were dropped.
+    overflow: Arc<AtomicBool>,
+    ready: VecDeque<FeedItem>,
+    at: Position,
+}
+
+/// Turns pushes into items of a channel.
+struct Inbox {
+    to: mpsc::Sender<Push>,
+    overflow: Arc<AtomicBool>,
+}
+
+const CAPACITY: usize = 64;
+const PAGE: u32 = 100;
+
+impl Actor for Inbox {
+    type Context = Context<Self>;
+}
+
+impl Handler<Push> for Inbox {
+    type Result = ();
+
+    fn handle(&mut self, push: Push, ctx: &mut Context<Self>) {
+        match self.to.try_send(push) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => self.overflow.store(true, Ordering::SeqCst),
+            Err(mpsc::error::TrySendError::Closed(_)) => actix::ActorContext::stop(ctx),
+        }
+    }
+}
+
+impl Feed {
+    /// Starts following `scope` after `since`, or after the present.
+    ///
+    /// # Errors
+    /// When the address receives no mail here, or the publisher does not answer.
+    pub async fn open(inbound: Inbound, scope: Scope, since: Option<Position>) -> Result<Self, SubscribeError> {
+        let (to, pushes) = mpsc::channel(CAPACITY);
+        let overflow = Arc::new(AtomicBool::new(false));
+        let inbox = Inbox { to, overflow: Arc::clone(&overflow) }.start();
+        let (id, behind) = (SubscriptionId::next(), BehindFlag::default());
+        let subscribe = Subscribe { id, to: inbox.clone().recipient(), behind: Arc::clone(&behind), since };
+        let subscribed = inbound.subscribe(&scope, subscribe).await?;
+        let at = since.filter(|_| !subscribed.live).unwrap_or(subscribed.at);
+        let ready = if subscribed.reset { VecDeque::from([FeedItem::Reset(subscribed.at)]) } else { VecDeque::new() };
+        Ok(Self { inbound, scope, id, inbox, pushes, behind, overflow, ready, at })
+    }
+
+    /// The position of the last item given.
+    #[must_use]
+    pub const fn at(&self) -> Position {
+        self.at
+    }
+
+    /// The next item; waits until there is one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// When neither the publisher nor the store answers: open a new feed with `since` = [`Feed::at`].
+    pub async fn next(&mut self) -> Result<FeedItem, SubscribeError> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                self.at = match &item {
+                    FeedItem::Event(event) => self.position(event),
+                    FeedItem::Reset(at) => *at,
+                };
+                return Ok(item);
+            }
+            match self.pushes.try_recv() {
+                Ok(push) => self.take(push),
+                Err(mpsc::error::TryRecvError::Disconnected) => return Err(SubscribeError::Unavailable),
+                Err(mpsc::error::TryRecvError::Empty) if self.is_behind() => self.page().await?,
+                Err(mpsc::error::TryRecvError::Empty) => match self.pushes.recv().await {
+                    Some(push) => self.take(push),
+                    None => return Err(SubscribeError::Unavailable),
+                },
+            }
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::SeqCst) || self.overflow.load(Ordering::SeqCst)
+    }
+
+    fn position(&self, event: &Announced) -> Position {
+        match self.scope {
+            Scope::Mailbox(_) => Position::Mailbox(event.cursor),
+            Scope::All => Position::Stream(event.stream),
+        }
+    }
+
+    fn take(&mut self, push: Push) {
+        match push {
+            // Pushes after a lost one would leave a hole: the page that follows has them all.
+            _ if self.overflow.load(Ordering::SeqCst) => {}
+            Push::Event(_, event) if self.is_news(&event) => self.ready.push_back(FeedItem::Event(event)),
+            Push::Event(..) => {}
+            Push::Behind(_) => self.behind.store(true, Ordering::SeqCst),
+            Push::Reset(_, at) => self.ready.push_back(FeedItem::Reset(at)),
+        }
+    }
+
+    /// False for what a page has given before.
+    fn is_news(&self, event: &Announced) -> bool {
+        match self.at {
+            Position::Mailbox(at) => at.incarnation != event.cursor.incarnation || event.cursor.modseq > at.modseq,
+            Position::Stream(at) => event.stream.stamp > at.stamp,
+        }
+    }
+
+    async fn page(&mut self) -> Result<(), SubscribeError> {
+        self.overflow.store(false, Ordering::SeqCst);
+        let page = Page { id: self.id, since: self.at, limit: PAGE };
+        let paged = match self.inbound.page(&self.scope, page).await {
+            Err(SubscribeError::Lost) => return self.subscribe_again().await,
+            paged => paged?,
+        };
+        if paged.reset {
+            self.ready.push_back(FeedItem::Reset(paged.at));
+        }
+        self.ready.extend(paged.events.into_iter().map(FeedItem::Event));
+        if self.ready.is_empty() {
+            self.at = paged.at;
+        }
+        Ok(())
+    }
+
+    /// The publisher died: its successor knows nothing of this feed.
+    async fn subscribe_again(&mut self) -> Result<(), SubscribeError> {
+        let (to, behind, since) = (self.inbox.clone().recipient(), Arc::clone(&self.behind), Some(self.at));
+        let subscribed = self.inbound.subscribe(&self.scope, Subscribe { id: self.id, to, behind, since }).await?;
+        if subscribed.reset {
+            self.ready.push_back(FeedItem::Reset(subscribed.at));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.inbound.unsubscribe(&self.scope, self.id);
+    }
+}
