@@ -1,8 +1,8 @@
 //! Mailroom.
 
 pub mod clock;
-pub mod handoff;
 pub mod config;
+pub mod handoff;
 pub mod inbound;
 pub mod mail;
 pub mod ops;

@@ -46,9 +46,7 @@ impl Announcer {
             if deleted {
                 entry.shared.valid_until.store(0, Ordering::SeqCst);
             }
-            if entry.shared.listening.load(Ordering::SeqCst)
-                && entry.addr.try_send(Heard(Arc::clone(event))).is_err()
-            {
+            if entry.shared.listening.load(Ordering::SeqCst) && entry.addr.try_send(Heard(Arc::clone(event))).is_err() {
                 entry.shared.lagging.store(true, Ordering::SeqCst);
             }
         });

@@ -11,8 +11,8 @@ use actix::{Addr, Handler, Message};
 use parking_lot::RwLock;
 
 use super::mailbox::MailboxActor;
-use crate::mail::address::MailboxKey;
 use crate::clock;
+use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
 
 const SHARDS: usize = 64;

@@ -39,11 +39,12 @@ use self::map::Map;
 use self::policy::Policy;
 use self::registry::{Registry, Resolve};
 use self::retention::Retention;
-use self::subscription::{Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe};
+use self::subscription::{
+    Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
+};
 use crate::handoff::Refusal;
 use crate::mail::address::{AddressError, MailboxKey, Plus};
 use crate::mail::event::{Announced, Event};
-use crate::mail::parsed;
 use crate::store::Store;
 use crate::supervise::Handle;
 
@@ -229,7 +230,7 @@ impl Inbound {
         let stored = self.inner.store.message(&event.mailbox, message.id).await;
         let Ok(Some(stored)) = stored else { return "".into() };
         match self.inner.store.body(&stored).await {
-            Ok(raw) => parsed::text(&raw),
+            Ok(raw) => crate::mail::summary::summarize(&raw).text,
             Err(_) => "".into(),
         }
     }

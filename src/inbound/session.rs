@@ -155,7 +155,7 @@ impl SmtpSession {
                 break;
             }
         }
-        self.mind_data(ctx);
+        self.mind_data();
         if self.draining && !self.closing && self.server.phase() == Phase::Command {
             self.end(reply::SHUTTING_DOWN, ctx);
         }
@@ -230,17 +230,16 @@ impl SmtpSession {
         }
     }
 
-    /// Counts what came of a message as in flight; without room for it the session ends.
-    fn mind_data(&mut self, ctx: &mut Context<Self>) {
+    /// Counts what came of a message as in flight; without room for it the rest is not kept.
+    fn mind_data(&mut self) {
         if self.server.phase() != Phase::Data {
             return;
         }
         let held = self.server.buffered() as u64;
-        let fits = self.room.as_mut().is_none_or(|room| {
-            held <= room.bytes() || room.grow(held.next_multiple_of(ROOM_STEP))
-        });
+        let fits =
+            self.room.as_mut().is_none_or(|room| held <= room.bytes() || room.grow(held.next_multiple_of(ROOM_STEP)));
         if !fits {
-            self.end(reply::OUT_OF_ROOM, ctx);
+            self.server.out_of_room();
         }
     }
 

@@ -34,6 +34,8 @@ pub struct DataLimits {
 /// Why a message is refused at its end. When several apply, the greatest is reported, however the input was split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
+    /// The caller has no room for more of it.
+    OutOfRoom,
     LineTooLong,
     HeaderTooBig,
     BareLineEnd,
@@ -44,6 +46,7 @@ impl Fault {
     #[must_use]
     pub const fn reply(self) -> Reply {
         match self {
+            Self::OutOfRoom => reply::INSUFFICIENT_STORAGE,
             Self::LineTooLong => reply::LINE_TOO_LONG,
             Self::HeaderTooBig => reply::HEADER_TOO_BIG,
             Self::BareLineEnd => reply::BARE_LINE_END,
@@ -127,6 +130,11 @@ impl Decoder {
     #[must_use]
     pub const fn fault(&self) -> Option<Fault> {
         self.fault
+    }
+
+    /// Gives the message up: what follows is swallowed to its end, then refused with [`Fault::OutOfRoom`].
+    pub fn give_up(&mut self, message: &mut Vec<u8>) {
+        self.fail(Fault::OutOfRoom, message);
     }
 
     /// Stores text up to the next CR, LF or NUL and takes that one too. Returns what follows.

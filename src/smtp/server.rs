@@ -180,6 +180,13 @@ impl Server {
         }
     }
 
+    /// There is no room for the message that comes in: the rest is swallowed, and the answer at its dot is 452 4.3.1.
+    pub fn out_of_room(&mut self) {
+        if let State::Receiving(receiving) = &mut self.state {
+            receiving.give_up();
+        }
+    }
+
     /// Ends the session from outside with a 421 (time is up, the server stops).
     pub fn close(&mut self, farewell: Reply, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Closed) {

@@ -170,4 +170,6 @@ impl Store {
     /// Stops taking deliveries, commits what was taken, closes the databases.
     pub async fn close(&self) {}
 }
-pub fn encode(_raw: &[u8]) -> Body { unimplemented!() }
+pub fn encode(_raw: &[u8]) -> Body {
+    unimplemented!()
+}

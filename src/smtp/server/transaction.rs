@@ -80,6 +80,10 @@ impl Receiving {
         self.decoder.decode(input, &mut self.data)
     }
 
+    pub fn give_up(&mut self) {
+        self.decoder.give_up(&mut self.data);
+    }
+
     pub fn is_whole(&self) -> bool {
         self.decoder.is_at_end()
     }
