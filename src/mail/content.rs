@@ -115,17 +115,30 @@ pub fn octets<'a>(raw: &'a [u8], part: &Part, limit: usize) -> Cow<'a, [u8]> {
     }
 }
 
+/// How many octets [`octets`] gives without a limit. Containers are not decoded.
+#[must_use]
+pub fn size(raw: &[u8], part: &Part) -> usize {
+    let body = raw.get(part.body.clone()).unwrap_or_default();
+    match part.encoding {
+        Encoding::QuotedPrintable if part.kind == Kind::Leaf => quoted_printable(body, usize::MAX).len(),
+        Encoding::Base64 if part.kind == Kind::Leaf => base64(body, usize::MAX).len(),
+        _ => body.len(),
+    }
+}
+
 /// The text of a part in UTF-8 with bare LF line ends; at most `limit` octets of it.
 #[must_use]
 pub fn text(raw: &[u8], part: &Part, media: &Media, limit: usize) -> String {
-    let octets = octets(raw, part, limit);
+    // Two octets may become one: a line end, a letter of UTF-16.
+    let octets = octets(raw, part, limit.saturating_mul(2));
     let text = decoded(&octets, media.charset.as_deref());
-    let text = clean::head(&text, limit);
-    match media.flowed {
-        Flowed::Fixed => without_cr(text),
-        Flowed::Flowed => unflowed(text, false),
-        Flowed::DelSp => unflowed(text, true),
-    }
+    let mut text = match media.flowed {
+        Flowed::Fixed => without_cr(&text),
+        Flowed::Flowed => unflowed(&text, false),
+        Flowed::DelSp => unflowed(&text, true),
+    };
+    text.truncate(clean::head(&text, limit).len());
+    text
 }
 
 /// Text of a declared charset. Undeclared, unknown, ASCII and UTF-8: UTF-8 where valid, windows-1252 where nothing

@@ -167,12 +167,7 @@ pub fn content_type(value: &[u8]) -> Option<ContentType<'static>> {
 fn prepared(value: &[u8], limit: usize) -> String {
     let cut = value.get(..limit).unwrap_or(value);
     let text = undeclared(cut);
-    let mut text = match memchr::memmem::find_iter(text.as_bytes(), b"=?").count() {
-        0 => text.into_owned(),
-        // Each unterminated word makes the decoder scan the rest of the value.
-        words if words * text.len() > 8 * 1024 * 1024 => clean::head(&text, 2 * 1024).to_owned(),
-        _ => joined_words(&text),
-    };
+    let mut text = if text.contains("=?") { joined_words(&text) } else { text.into_owned() };
     text.push('\n');
     text
 }
@@ -199,21 +194,25 @@ fn word(text: &str) -> Option<Word<'_>> {
 }
 
 /// Joins neighbours of one charset and encoding: many senders cut in the middle of a letter, which a decoder that
-/// takes word by word cannot read.
+/// takes word by word cannot read. Beginnings of words that do not go on are left alone up to a number; each makes the
+/// decoder look ahead to the end of the value, so further ones get a zero-width space, which cleaning takes out.
 fn joined_words(text: &str) -> String {
+    const MAX_BROKEN: usize = 16;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut open: Option<&str> = None;
+    let mut broken = 0;
+    // Without it each look for an end would go through the whole value.
+    let mut ends = rest.contains("?=");
     while let Some(start) = rest.find("=?") {
         let (before, from) = rest.split_at_checked(start).unwrap_or((rest, ""));
-        let Some(word) = word(from) else {
+        let Some(word) = (if ends { word(from) } else { None }) else {
             close(&mut out, &mut open);
             out.push_str(before);
-            out.push_str("=?");
+            broken += 1;
+            out.push_str(if broken > MAX_BROKEN { "=\u{200b}?" } else { "=?" });
             rest = from.get(2..).unwrap_or_default();
-            if !rest.contains("?=") {
-                break;
-            }
+            ends = ends && rest.len() > 2 && (broken % MAX_BROKEN != 0 || rest.contains("?="));
             continue;
         };
         let gap = before.chars().all(char::is_whitespace);
