@@ -80,6 +80,18 @@ impl Address {
         Self::parse(&format!("postmaster@{domain}"))
     }
 
+    /// Reads a reverse path that is not empty. Its local part may be longer than [`MAX_LOCAL_PART`]: bounce addresses that
+    /// carry a whole recipient often are, and Postfix takes them too.
+    ///
+    /// # Errors
+    /// As [`Address::parse`].
+    pub fn parse_sender(text: &str) -> Result<Self, AddressError> {
+        if text.len() > MAX_PATH - 2 {
+            return Err(AddressError::TooLong);
+        }
+        Self::with_limit(text, MAX_PATH)
+    }
+
     fn with_limit(text: &str, local_limit: usize) -> Result<Self, AddressError> {
         let at = split(text)?;
         let (local, domain) = (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default());
@@ -481,6 +493,14 @@ mod tests {
         }
         let long = format!("{}@example.com", "a".repeat(65));
         assert_eq!(MailboxKey::parse(&long, Plus::Same), Err(AddressError::LocalPartTooLong));
+    }
+
+    #[test]
+    fn a_sender_may_have_a_long_local_part() {
+        let long = format!("{}@d.test", "x".repeat(MAX_LOCAL_PART + 1));
+        assert_eq!(Address::parse(&long), Err(AddressError::LocalPartTooLong));
+        assert!(Address::parse_sender(&long).is_ok());
+        assert_eq!(Address::parse_sender(&"x".repeat(MAX_PATH)), Err(AddressError::TooLong));
     }
 
     #[test]

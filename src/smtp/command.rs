@@ -72,14 +72,15 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
     if is_http(verb, argument) {
         return Ok(Command::Http);
     }
-    other(line, argument)
+    other(verb, argument)
 }
 
-/// The commands without a path. `smtp-proto` wants the line end and takes the first word of an argument for the whole.
-fn other<'a>(line: &str, argument: &'a str) -> Result<Command<'a>, Reply> {
-    let with_end = [line.as_bytes(), b"\r\n"].concat();
+/// The commands without a path. `smtp-proto` wants one space and the line end, and takes the first word of an argument
+/// for the whole.
+fn other<'a>(verb: &str, argument: &'a str) -> Result<Command<'a>, Reply> {
+    let line = [verb, " ", argument, "\r\n"].concat();
     let without_argument = |command| if argument.is_empty() { Ok(command) } else { Err(reply::BAD_ARGUMENTS) };
-    match Request::parse(&mut with_end.iter()) {
+    match Request::parse(&mut line.as_bytes().iter()) {
         Ok(Request::Ehlo { .. }) => hello(argument).map(Command::Ehlo),
         Ok(Request::Helo { .. }) => hello(argument).map(Command::Helo),
         Ok(Request::Data) => without_argument(Command::Data),
@@ -99,11 +100,10 @@ fn other<'a>(line: &str, argument: &'a str) -> Result<Command<'a>, Reply> {
 }
 
 /// The argument of EHLO or HELO: a host name or an address literal. Clients send names that are neither (underscores,
-/// single labels), so all is taken but what would change the meaning of the `Received` line that it goes into.
+/// single labels), so any one word of ASCII will do.
 fn hello(argument: &str) -> Result<&str, Reply> {
-    let is_name = (1..=255).contains(&argument.len())
-        && argument.bytes().all(|byte| byte.is_ascii_graphic() && !br#"()<>,;"\"#.contains(&byte));
-    if is_name { Ok(argument) } else { Err(reply::BAD_HELLO) }
+    let is_word = (1..=255).contains(&argument.len()) && argument.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_word { Ok(argument) } else { Err(reply::BAD_HELLO) }
 }
 
 /// `GET / HTTP/1.1` and its like.
@@ -115,7 +115,7 @@ fn is_http(verb: &str, argument: &str) -> bool {
 fn mail(argument: &str) -> Result<Mail, Reply> {
     let (path, parameters) = path_argument(argument, "FROM:").ok_or(reply::BAD_MAIL)?;
     let mailbox = path::mailbox(path).ok_or(reply::BAD_SENDER_SYNTAX)?;
-    if !mailbox.is_empty() && Address::parse(mailbox).is_err() {
+    if !mailbox.is_empty() && Address::parse_sender(mailbox).is_err() {
         return Err(reply::BAD_SENDER_SYNTAX);
     }
     let mut mail = Mail { reverse_path: mailbox.to_owned(), ..Mail::default() };
@@ -177,4 +177,79 @@ fn path_argument<'a>(argument: &'a str, keyword: &str) -> Option<(&'a str, &'a s
     let rest = rest.trim_start_matches(' ').strip_prefix('<')?;
     let (path, rest) = path::split_at_bracket(rest)?;
     if rest.is_empty() || rest.starts_with(' ') { Some((path, rest.trim_matches(' '))) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mail(line: &str) -> Mail {
+        match parse(line.as_bytes()) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn tells_the_commands_apart() {
+        for (line, command) in [
+            ("EHLO mx.test", Command::Ehlo("mx.test")),
+            ("helo [192.0.2.1] ", Command::Helo("[192.0.2.1]")),
+            ("DATA", Command::Data),
+            ("rset", Command::Rset),
+            ("NOOP a b c", Command::Noop),
+            ("VRFY \"a b\"", Command::Vrfy),
+            ("HELP", Command::Help),
+            ("QUIT ", Command::Quit),
+            ("RCPT TO:<Postmaster>", Command::Rcpt(ForwardPath::Postmaster)),
+            ("GET / HTTP/1.1", Command::Http),
+            ("OPTIONS * HTTP/1.0", Command::Http),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_octets_that_have_no_place_in_a_command_is_none() {
+        let lines: [&[u8]; 7] = [b"NOOP\0", b"NOOP \r", b"NOOP\tx", b"QUIT\x7f", b"\xc3NOOP", b" NOOP", b""];
+        for line in lines {
+            assert_eq!(parse(line), Err(reply::SYNTAX_ERROR), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_parameters_of_mail() {
+        let parsed = mail("MAIL FROM:<a@b.test> SIZE=12345 BODY=8BITMIME SMTPUTF8");
+        assert_eq!((parsed.size, parsed.eight_bit, parsed.smtputf8), (Some(12345), true, true));
+        assert_eq!(mail("MAIL FROM:<>"), Mail::default());
+        assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").size, Some(u64::MAX), "does not wrap around");
+        assert_eq!(mail("MAIL FROM:<> SIZE=18446744073709551615").size, Some(u64::MAX));
+    }
+
+    #[test]
+    fn takes_the_path_as_it_is_written() {
+        for path in ["a@b.test", r#""a b"@c.test"#, r#""a>\"\\"@c.test"#, "a@[IPv6:::1]", "a+b@c.test"] {
+            assert_eq!(mail(&format!("MAIL FROM:<{path}>")).reverse_path, path);
+            assert_eq!(mail(&format!("MAIL FROM:<@x.test,@[IPv6:::2]:{path}> SIZE=1")).reverse_path, path);
+            let rcpt = parse(format!("RCPT TO:<{path}>").as_str().as_bytes()).map(|_| ());
+            assert_eq!(rcpt, Ok(()), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_any_line_without_a_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn reads_any_path_without_a_panic(
+            verb in "(MAIL FROM:|RCPT TO:|EHLO |VRFY |HELP |BDAT |AUTH )",
+            rest in "[<>@,:\\[\\]\"\\\\. a=éA0-9]{0,40}",
+        ) {
+            let _ = parse(format!("{verb}{rest}").as_bytes());
+        }
+    }
 }

@@ -111,7 +111,14 @@ impl Decoder {
                     self.bare_line_end(message);
                     self.state = State::Text;
                 }
-                (State::LineStart | State::Dot | State::Text, _) => {
+                (State::LineStart, _) => {
+                    rest = self.lines(rest, message);
+                    // What is left begins with a line that is not whole yet, is not clean, or has a dot in front.
+                    if rest.first().is_some_and(|&byte| byte != b'.') {
+                        self.state = State::Text;
+                    }
+                }
+                (State::Dot | State::Text, _) => {
                     self.state = State::Text;
                     rest = self.text(rest, message);
                 }
@@ -135,6 +142,30 @@ impl Decoder {
     /// Gives the message up: what follows is swallowed to its end, then refused with [`Fault::OutOfRoom`].
     pub fn give_up(&mut self, message: &mut Vec<u8>) {
         self.fail(Fault::OutOfRoom, message);
+    }
+
+    /// Stores the whole lines at the start of the input, which is at the start of a line, in one go: the fast path of
+    /// ordinary mail. Stops before a line that is not plain text and CRLF, and after the end of the header. Returns what
+    /// follows.
+    fn lines<'a>(&mut self, input: &'a [u8], message: &mut Vec<u8>) -> &'a [u8] {
+        let mut end = 0;
+        let mut line_is_empty = false;
+        while !(self.in_header && line_is_empty)
+            && let Some(after) = input.get(end..)
+            && after.first() != Some(&b'.')
+            && let Some(length) = memchr3(b'\r', b'\n', 0, after)
+            && after.get(length..length + 2) == Some(b"\r\n")
+        {
+            if length > self.limits.line {
+                self.fail(Fault::LineTooLong, message);
+            }
+            line_is_empty = length == 0;
+            end += length + 2;
+        }
+        let (lines, rest) = input.split_at(end);
+        self.store(lines, message);
+        self.in_header &= !line_is_empty;
+        rest
     }
 
     /// Stores text up to the next CR, LF or NUL and takes that one too. Returns what follows.
@@ -222,4 +253,167 @@ pub fn encode(message: &[u8], out: &mut Vec<u8>) {
 /// Octets up to and with the first LF, or all of them.
 fn line_length(text: &[u8]) -> usize {
     memchr(b'\n', text).map_or(text.len(), |lf| lf + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: DataLimits =
+        DataLimits { message: 100_000, header: 100_000, line: 100_000, line_ends: LineEnds::Refuse };
+    const NORMALISE: DataLimits = DataLimits { line_ends: LineEnds::Normalise, ..LIMITS };
+
+    #[derive(Debug, PartialEq)]
+    struct Decoded {
+        message: Vec<u8>,
+        fault: Option<Fault>,
+        ended: bool,
+        taken: usize,
+    }
+
+    fn decode(limits: DataLimits, pieces: &[&[u8]]) -> Decoded {
+        let mut decoder = Decoder::new(limits);
+        let mut message = Vec::new();
+        let mut taken = 0;
+        for piece in pieces {
+            let now = decoder.decode(piece, &mut message);
+            assert!(now == piece.len() || decoder.is_at_end());
+            taken += now;
+        }
+        Decoded { message, fault: decoder.fault(), ended: decoder.is_at_end(), taken }
+    }
+
+    /// Checks that all ways to cut the input decode alike, and gives the result.
+    fn decode_cut(limits: DataLimits, input: &[u8]) -> Decoded {
+        let whole = decode(limits, &[input]);
+        assert_eq!(decode(limits, &input.chunks(1).collect::<Vec<_>>()), whole, "octet by octet");
+        for at in 0..=input.len() {
+            assert_eq!(decode(limits, &[&input[..at], &input[at..]]), whole, "split at {at}");
+        }
+        whole
+    }
+
+    #[test]
+    fn ends_at_the_dot_and_takes_nothing_behind_it() {
+        for (input, message) in [
+            (&b".\r\nQUIT\r\n"[..], &b""[..]),
+            (b"a\r\n.\r\n.\r\n", b"a\r\n"),
+            (b"\r\n.\r\n\n", b"\r\n"),
+            (b"..\r\n.a\r\n...\r\n.\r\n\r\n", b".\r\na\r\n..\r\n"),
+        ] {
+            let decoded = decode_cut(LIMITS, input);
+            assert_eq!((decoded.message.as_slice(), decoded.fault, decoded.ended), (message, None, true), "{input:?}");
+            assert!(decoded.taken < input.len());
+        }
+    }
+
+    #[test]
+    fn nothing_else_ends_the_data() {
+        for seed in [
+            &b"\n.\n"[..],
+            b"\n.\r\n",
+            b"\n.\r",
+            b"\r.\r",
+            b"\r.\n",
+            b"\r.\r\n",
+            b"\r\n.\n",
+            b"\r\n.\r",
+            b"\r\n.\r\r\n",
+            b"\r\n.\0\r\n",
+            b"\r\n\0.\r\n",
+            b"\r\n.\n\r\n",
+            b"\r\r\n.\r\r\n",
+            b"\n\r.\n\r",
+        ] {
+            for limits in [LIMITS, NORMALISE] {
+                for start in [&b""[..], b"text", b"text\r\n", b"\r\n.."] {
+                    let input = [start, seed, b"x"].concat();
+                    let decoded = decode_cut(limits, &input);
+                    assert!(!decoded.ended, "{input:?}");
+                    let refused = (limits.line_ends == LineEnds::Refuse).then_some(Fault::BareLineEnd);
+                    assert_eq!(decoded.fault, refused, "{input:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn normalises_lone_line_ends_and_leaves_out_nul() {
+        let decoded = decode_cut(NORMALISE, b"a\nb\rc\0d\n.\r\n.\n..x\r\r\n.\re\r\n.\r\n");
+        assert_eq!(String::from_utf8_lossy(&decoded.message), "a\r\nb\r\ncd\r\n.\r\n\r\n..x\r\n\r\n\r\ne\r\n");
+        assert_eq!((decoded.fault, decoded.ended), (None, true));
+    }
+
+    #[test]
+    fn keeps_to_the_limits_and_stores_nothing_beyond_them() {
+        let limits = DataLimits { message: 12, header: 6, line: 4, ..LIMITS };
+        for (text, fault) in [
+            (&b"abcd\r\n\r\nab\r\n"[..], Some(Fault::HeaderTooBig)),
+            (b"ab\r\n\r\nabcd\r\n", None),
+            (b"ab\r\n\r\nabcde\r\n", Some(Fault::MessageTooBig)),
+            (b"\r\nabcde\r\n", Some(Fault::LineTooLong)),
+            (b"\r\n\nabcd\r\n", Some(Fault::BareLineEnd)),
+            (b"\r\n..abc\r\n\r\n", None),
+            (b"\r\n...abc\r\n", Some(Fault::LineTooLong)),
+        ] {
+            let decoded = decode_cut(limits, &[text, b".\r\n"].concat());
+            assert!(decoded.ended, "{text:?}");
+            assert_eq!(decoded.fault, fault, "{text:?}");
+            assert_eq!(decoded.message.capacity() == 0, fault.is_some(), "{text:?}");
+        }
+    }
+
+    /// Text in CRLF lines, with many dots.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec("[.]{0,3}[ -~é.]{0,8}", 0..12)
+            .prop_map(|lines| lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(text in text(), cuts in proptest::collection::vec(1..20_usize, 0..60)) {
+            let mut wire = Vec::new();
+            encode(&text, &mut wire);
+            wire.extend_from_slice(b"QUIT\r\n");
+            let mut pieces = Vec::new();
+            let mut rest = wire.as_slice();
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            pieces.push(rest);
+            let mut decoder = Decoder::new(LIMITS);
+            let mut message = Vec::new();
+            let mut taken = 0;
+            for piece in pieces {
+                taken += decoder.decode(piece, &mut message);
+                if decoder.is_at_end() {
+                    break;
+                }
+            }
+            prop_assert_eq!(message, text);
+            prop_assert_eq!(decoder.fault(), None);
+            prop_assert_eq!(taken, wire.len() - b"QUIT\r\n".len());
+        }
+
+        #[test]
+        fn any_octets_decode_alike_however_they_are_cut(
+            input in proptest::collection::vec(prop_oneof![
+                4 => proptest::sample::select(b"\r\n.\0".to_vec()), 1 => any::<u8>()], 0..40),
+            normalise in any::<bool>(), message in 0..30_usize, line in 0..10_usize, header in 0..30_usize,
+        ) {
+            let line_ends = if normalise { LineEnds::Normalise } else { LineEnds::Refuse };
+            let decoded = decode_cut(DataLimits { message, header, line, line_ends }, &input);
+            // The end is the first CRLF "." CRLF, the data itself beginning after one.
+            let framed = [b"\r\n", input.as_slice()].concat();
+            let end = memchr::memmem::find(&framed, b"\r\n.\r\n");
+            prop_assert_eq!(decoded.ended, end.is_some());
+            prop_assert_eq!(decoded.taken, end.map_or(input.len(), |at| at + 3));
+            let bare = memchr::memmem::find(&decoded.message, b"\0").is_some();
+            prop_assert!(!bare && decoded.message.len() <= message);
+        }
+    }
 }

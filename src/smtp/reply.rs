@@ -74,18 +74,17 @@ impl Reply {
 
     fn write_line(&self, separator: u8, text: &str, out: &mut Vec<u8>) {
         for divisor in [100, 10, 1] {
-            // A digit is below ten, so the conversion never fails.
-            out.push(b'0' + u8::try_from(self.code / divisor % 10).unwrap_or(0));
+            // Below ten, so the conversion never fails.
+            let digit = u8::try_from(self.code / divisor % 10).unwrap_or_default();
+            out.push(b'0' + digit);
         }
         out.push(separator);
         if !self.status.is_empty() {
             out.extend_from_slice(self.status.as_bytes());
             out.push(b' ');
         }
-        out.extend(text.chars().map(|c| match u8::try_from(c) {
-            Ok(byte @ b' '..=b'~') => byte,
-            _ => b'?',
-        }));
+        let printable = |c| u8::try_from(c).ok().filter(|byte| (b' '..=b'~').contains(byte));
+        out.extend(text.chars().map(|c| printable(c).unwrap_or(b'?')));
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -384,3 +384,119 @@ impl Server {
         self.line = LineReader::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server::new(Arc::new(Limits::default()), "mx.test".into())
+    }
+
+    /// Sends commands that need no step, and gives what was answered.
+    fn send(server: &mut Server, input: &str) -> String {
+        let mut out = Vec::new();
+        let (taken, step) = server.input(input.as_bytes(), &mut out);
+        assert!(step.is_none() && taken == input.len(), "{step:?}");
+        String::from_utf8(out).unwrap()
+    }
+
+    fn step(server: &mut Server, input: &str) -> Step {
+        server.input(input.as_bytes(), &mut Vec::new()).1.unwrap()
+    }
+
+    /// A session that has been sent 354.
+    fn receiving() -> Server {
+        let mut server = server();
+        send(&mut server, "EHLO client.test\r\nMAIL FROM:<a@b.test> SIZE=77\r\n");
+        step(&mut server, "RCPT TO:<c@d.test>\r\n");
+        server.recipient(Ok(()), &mut Vec::new());
+        step(&mut server, "DATA\r\n");
+        server.data(Ok(()), &mut Vec::new());
+        server
+    }
+
+    #[test]
+    fn a_session_is_small_and_an_idle_one_holds_no_buffer() {
+        assert!(size_of::<Server>() <= 200, "{}", size_of::<Server>());
+        let mut server = receiving();
+        assert!(matches!(step(&mut server, "text\r\n.\r\n"), Step::Message(_)));
+        server.message(Ok("Stored"), &mut Vec::new());
+        assert_eq!(server.buffered(), 0);
+        assert!(matches!(server.state, State::Ready));
+    }
+
+    #[test]
+    fn takes_nothing_while_a_step_is_open() {
+        let mut server = server();
+        send(&mut server, "HELO client.test\r\nMAIL FROM:<a@b.test>\r\n");
+        let mut out = Vec::new();
+        let (taken, step) = server.input(b"RCPT TO:<c@d.test>\r\nQUIT\r\n", &mut out);
+        assert!(taken == 20 && matches!(step, Some(Step::Recipient { .. })) && server.phase() == Phase::Step);
+        assert!(matches!(server.input(b"QUIT\r\n", &mut out), (0, None)));
+        server.data(Ok(()), &mut out);
+        server.message(Ok("Stored"), &mut out);
+        assert!(out.is_empty() && server.phase() == Phase::Step, "an answer to another step does nothing");
+        server.recipient(Ok(()), &mut out);
+        server.recipient(Ok(()), &mut out);
+        assert_eq!(out, b"250 2.1.5 Recipient accepted\r\n");
+        assert!(matches!(server.input(b"QUIT\r\nNOOP\r\n", &mut out), (12, Some(Step::Close))));
+    }
+
+    #[test]
+    fn steps_carry_the_declared_size() {
+        let mut server = server();
+        send(&mut server, "EHLO client.test\r\nMAIL FROM:<> SIZE=77\r\n");
+        assert!(matches!(
+            step(&mut server, "RCPT TO:<c@d.test>\r\n"),
+            Step::Recipient { declared_size: Some(77), address } if address.as_str() == "c@d.test"
+        ));
+        server.recipient(Ok(()), &mut Vec::new());
+        assert!(matches!(step(&mut server, "DATA\r\n"), Step::Data { declared_size: Some(77) }));
+    }
+
+    #[test]
+    fn counts_what_it_holds() {
+        let mut server = receiving();
+        assert_eq!(server.phase(), Phase::Data);
+        send(&mut server, "0123456789");
+        assert_eq!(server.buffered(), 10);
+        send(&mut server, "\n");
+        assert_eq!(server.buffered(), 0, "a message that will be refused is not kept");
+        send(&mut server, "\r\n.\r\nNOO");
+        assert_eq!((server.buffered(), server.phase()), (3, Phase::Command));
+    }
+
+    #[test]
+    fn closes_from_outside_once() {
+        let mut server = receiving();
+        let mut out = Vec::new();
+        server.close(reply::TIMEOUT, &mut out);
+        server.close(reply::SHUTTING_DOWN, &mut out);
+        assert_eq!(out, b"421 4.4.2 Timed out, closing\r\n");
+        assert_eq!(server.phase(), Phase::Closed);
+        assert!(matches!(server.input(b"NOOP\r\n", &mut out), (6, Some(Step::Close))));
+        server.message(Ok("Stored"), &mut out);
+        assert_eq!(out, b"421 4.4.2 Timed out, closing\r\n", "a verdict after the end is not written");
+    }
+
+    #[test]
+    fn tells_what_it_refused() {
+        let mut server = server();
+        send(&mut server, "FOO\r\nNOOP\r\nDATA\r\n");
+        assert_eq!(server.take_refusals(), [reply::SYNTAX_ERROR, reply::MAIL_FIRST]);
+        assert_eq!(server.take_refusals(), []);
+    }
+
+    #[test]
+    fn an_answer_may_end_the_session() {
+        let limits = Limits { max_errors: 1, ..Limits::default() };
+        let mut server = Server::new(Arc::new(limits), "mx.test".into());
+        send(&mut server, "HELO client.test\r\nMAIL FROM:<>\r\n");
+        step(&mut server, "RCPT TO:<c@d.test>\r\n");
+        let mut out = Vec::new();
+        server.recipient(Err(reply::MAILBOX_UNKNOWN), &mut out);
+        assert!(out.ends_with(b"421 4.7.0 Too many errors, closing\r\n"));
+        assert!(matches!(server.input(b"", &mut out), (0, Some(Step::Close))));
+    }
+}

@@ -1,1 +1,1 @@
-
+mod smtp_dialogues;
