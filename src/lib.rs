@@ -8,6 +8,7 @@ pub mod mail;
 pub mod ops;
 pub mod settings;
 pub mod smtp;
+pub mod sockets;
 pub mod startup;
 pub mod store;
 pub mod supervise;

@@ -1,0 +1,84 @@
+//! The questions a session has for others, as futures: who may follow what, what was missed, what a message says.
+
+use std::sync::Arc;
+
+use actix::Recipient;
+
+use super::Shared;
+use super::follow::Fetched;
+use super::frame::{Kind, Name};
+use super::outside::{Access, Denied};
+use crate::inbound::subscription::{
+    BehindFlag, Page, Position, Push, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId,
+};
+use crate::mail::cursor::{Cursor, NotACursor, StreamCursor};
+use crate::mail::event::Announced;
+
+/// A subscription that a client asked for.
+pub struct Asked {
+    pub id: SubscriptionId,
+    pub name: Name,
+    pub to: Recipient<Push>,
+    pub flag: BehindFlag,
+    pub token: Option<String>,
+    pub since: Option<String>,
+}
+
+/// It may, and follows.
+pub struct Opened {
+    pub scope: Scope,
+    pub since: Option<Position>,
+    pub answer: Subscribed,
+}
+
+/// What a session asks a publisher for.
+pub enum Question {
+    Page(Page),
+    Subscribe(Subscribe),
+}
+
+/// Opens a subscription, if the caller may read it.
+///
+/// # Errors
+/// What to tell the client: a wrong token looks like an unknown mailbox.
+pub async fn open(shared: Arc<Shared>, asked: Asked) -> Result<Opened, (Kind, Option<String>)> {
+    let access = shared.outside.access(asked.token.as_deref()).await.map_err(|denied| match denied {
+        Denied::NoToken => (Kind::TokenNeeded, None),
+        Denied::Unknown => (Kind::NoSuchMailbox, None),
+        Denied::Unavailable => (Kind::Unavailable, None),
+    })?;
+    let scope = match (asked.name, access) {
+        (Name::All, Access::Open) => Scope::All,
+        (Name::All, Access::Mailbox(own)) => Scope::Mailbox(own),
+        (Name::Mailbox(key), Access::Mailbox(own)) if key != own => return Err((Kind::NoSuchMailbox, None)),
+        (Name::Mailbox(key), _) => Scope::Mailbox(key),
+    };
+    let since = asked.since.as_deref().map(|text| position(&scope, text)).transpose();
+    let since = since.map_err(|error| (Kind::BadCursor, Some(error.to_string())))?;
+    let subscribe = Subscribe { id: asked.id, to: asked.to, behind: asked.flag, since };
+    match shared.outside.subscribe(&scope, subscribe).await {
+        Ok(answer) => Ok(Opened { scope, since, answer }),
+        Err(SubscribeError::Unknown) => Err((Kind::NoSuchMailbox, None)),
+        Err(_) => Err((Kind::Unavailable, None)),
+    }
+}
+
+fn position(scope: &Scope, text: &str) -> Result<Position, NotACursor> {
+    match scope {
+        Scope::All => text.parse::<StreamCursor>().map(Position::Stream),
+        Scope::Mailbox(_) => text.parse::<Cursor>().map(Position::Mailbox),
+    }
+}
+
+/// Asks the publisher of `scope`.
+pub async fn fetch(shared: Arc<Shared>, scope: Scope, question: Question) -> Result<Fetched, SubscribeError> {
+    match question {
+        Question::Page(page) => shared.outside.page(&scope, page).await.map(Fetched::Page),
+        Question::Subscribe(subscribe) => shared.outside.subscribe(&scope, subscribe).await.map(Fetched::Resubscribed),
+    }
+}
+
+/// The readable text of an event's message.
+pub async fn text(shared: Arc<Shared>, event: Arc<Announced>) -> Arc<str> {
+    shared.outside.text(&event).await
+}

@@ -1,0 +1,350 @@
+//! One subscription as its socket sees it: what was sent last, what waits to be sent, whether the publisher pushes what
+//! comes next or the store must be asked. Pure; [`super::session`] carries out the [`Step`]s.
+//!
+//! Invariant: events leave in the order of their positions, none twice, and the next one asked for is always the one
+//! after the last that left. Whatever cannot be kept (too much waits, a publisher died) is read from the store again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::frame::Name;
+use crate::inbound::subscription::{BehindFlag, Paged, Position, Scope, Subscribed, SubscriptionId};
+use crate::mail::event::{Announced, Event};
+use crate::mail::query::{Candidate, Query};
+
+/// Pushes that are kept while an answer is awaited; more are read from the store afterwards.
+const MAX_HELD: usize = 64;
+
+/// What the publisher said, not dealt with yet.
+#[derive(Clone, Debug)]
+pub enum Held {
+    Event(Arc<Announced>),
+    Reset(Position),
+    /// The end of a page: everything up to here was in it.
+    At(Position),
+}
+
+/// What the session is to do next.
+#[derive(Debug)]
+pub enum Step {
+    /// Write this event.
+    Send(Arc<str>),
+    /// Write a reset with this cursor.
+    Reset(Position),
+    /// Fetch the text of this event, then call [`Subscription::with_text`].
+    Text(Arc<Announced>),
+    /// Ask the publisher, call [`Subscription::waits`], and [`Subscription::fetched`] when it answers.
+    Fetch(Fetch),
+    /// Nothing until something comes.
+    Rest,
+}
+
+/// What to ask the publisher for: all that comes after a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    Page(Position),
+    /// It does not know the subscription any more.
+    Resubscribe(Position),
+}
+
+/// Its answer.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    Page(Paged),
+    Resubscribed(Subscribed),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The first answer is awaited; nothing was sent.
+    Opening,
+    /// Nothing is awaited.
+    Idle,
+    /// A page or a new subscription is awaited, or the time to ask again.
+    Waiting,
+    /// The text of the first event in the queue is awaited.
+    Text,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Subscription {
+    pub id: SubscriptionId,
+    pub name: Name,
+    pub flag: BehindFlag,
+    /// Whether the session counted it as behind.
+    pub counted: bool,
+    scope: Option<Scope>,
+    last: Position,
+    filter: Option<Box<Query>>,
+    queue: VecDeque<Held>,
+    stage: Stage,
+    /// The publisher pushes what comes after the queue.
+    caught_up: bool,
+    /// While waiting: a push could not be kept.
+    missed: bool,
+    /// The publisher does not know this subscription any more.
+    lost: bool,
+}
+
+impl Subscription {
+    /// One that was asked for; `filter` drops `message.received` that do not match.
+    #[must_use]
+    pub fn new(id: SubscriptionId, name: Name, filter: Option<Query>) -> Self {
+        Self {
+            id,
+            name,
+            flag: BehindFlag::default(),
+            counted: false,
+            scope: None,
+            last: Position::Mailbox(crate::mail::cursor::Cursor::default()),
+            filter: filter.map(Box::new),
+            queue: VecDeque::new(),
+            stage: Stage::Opening,
+            caught_up: false,
+            missed: false,
+            lost: false,
+        }
+    }
+
+    /// What it follows; None until it was opened.
+    #[must_use]
+    pub const fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
+
+    /// The last position that was sent or passed over.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.last
+    }
+
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        self.stage == Stage::Opening
+    }
+
+    /// The store serves it now.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.stage != Stage::Opening && !self.caught_up
+    }
+
+    /// The publisher raised the flag, and nothing was done about it yet.
+    #[must_use]
+    pub fn is_flagged(&self) -> bool {
+        self.stage == Stage::Idle && self.caught_up && self.flag.load(Ordering::SeqCst)
+    }
+
+    /// It was opened: from now on [`Subscription::position`] is where it stands. True: say `reset` after `subscribed`.
+    pub fn opened(&mut self, scope: Scope, since: Option<Position>, answer: Subscribed) -> bool {
+        self.scope = Some(scope);
+        self.last = match since {
+            Some(since) if !answer.live && !answer.reset => since,
+            _ => answer.at,
+        };
+        if !answer.live {
+            self.queue.clear();
+        }
+        self.joined(answer.live);
+        answer.reset
+    }
+
+    /// What was asked for came. Some: say `reset` with this position first.
+    #[must_use]
+    pub fn fetched(&mut self, fetched: Fetched) -> Option<Position> {
+        let (reset, at) = match fetched {
+            Fetched::Resubscribed(answer) => {
+                if !answer.live {
+                    self.queue.clear();
+                }
+                self.joined(answer.live);
+                (answer.reset, answer.at)
+            }
+            Fetched::Page(page) => {
+                let held = std::mem::take(&mut self.queue);
+                self.queue.extend(page.events.into_iter().map(Held::Event));
+                self.queue.push_back(Held::At(page.at));
+                self.joined(page.live);
+                // Only if live does what was pushed meanwhile follow the page without a gap.
+                self.queue.extend(held.into_iter().filter(|_| page.live));
+                (page.reset, page.at)
+            }
+        };
+        reset.then(|| self.moved(at))
+    }
+
+    /// A page or a new subscription was asked for.
+    pub fn waits(&mut self) {
+        self.stage = Stage::Waiting;
+        self.lost = false;
+    }
+
+    /// It could not be had: subscribe anew when [`Subscription::retry`] is called.
+    pub fn failed(&mut self) {
+        self.lost = true;
+    }
+
+    /// Time to ask again.
+    pub fn retry(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Idle;
+        }
+    }
+
+    /// The publisher died: what it would have pushed is read from the store.
+    pub fn publisher_died(&mut self) {
+        self.lost = true;
+        self.missed = true;
+        if matches!(self.stage, Stage::Idle | Stage::Text) {
+            self.caught_up = false;
+        }
+    }
+
+    /// Something was pushed: what to do at once, if anything.
+    #[must_use]
+    pub fn push(&mut self, held: Held) -> Option<Step> {
+        let awaited = matches!(self.stage, Stage::Opening | Stage::Waiting);
+        if if awaited { self.missed } else { !self.caught_up } {
+            return None;
+        }
+        if self.stage == Stage::Idle && self.queue.is_empty() {
+            return self.judge(held);
+        }
+        if self.queue.len() < MAX_HELD {
+            self.queue.push_back(held);
+        } else if awaited {
+            self.missed = true;
+        } else {
+            self.caught_up = false;
+        }
+        None
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn next(&mut self) -> Step {
+        if self.stage != Stage::Idle {
+            return Step::Rest;
+        }
+        while let Some(held) = self.queue.pop_front() {
+            if let Some(step) = self.judge(held) {
+                return step;
+            }
+        }
+        self.queue = VecDeque::new();
+        if self.caught_up && self.flag.load(Ordering::SeqCst) {
+            self.caught_up = false;
+        }
+        match (self.caught_up, self.lost) {
+            (true, _) => Step::Rest,
+            (false, false) => Step::Fetch(Fetch::Page(self.last)),
+            (false, true) => Step::Fetch(Fetch::Resubscribe(self.last)),
+        }
+    }
+
+    /// The text that [`Step::Text`] asked for: the event to write, if it matches.
+    #[must_use]
+    pub fn with_text(&mut self, text: &str) -> Option<Arc<str>> {
+        if self.stage != Stage::Text {
+            return None;
+        }
+        self.stage = Stage::Idle;
+        let Some(Held::Event(event)) = self.queue.pop_front() else { return None };
+        self.last = self.position_of(&event);
+        self.matches(&event, text).then(|| self.json(&event))
+    }
+
+    /// What to do about one thing; None when there is nothing to do.
+    fn judge(&mut self, held: Held) -> Option<Step> {
+        match held {
+            Held::At(at) => {
+                if self.follows(at) != Some(false) {
+                    self.last = at;
+                }
+                None
+            }
+            Held::Reset(at) if self.follows(at) == Some(false) => None,
+            Held::Reset(at) => Some(Step::Reset(self.moved(at))),
+            Held::Event(event) => self.judge_event(event),
+        }
+    }
+
+    fn judge_event(&mut self, event: Arc<Announced>) -> Option<Step> {
+        let at = self.position_of(&event);
+        match self.follows(at) {
+            Some(true) => {}
+            Some(false) => return None,
+            None => {
+                // Another life of the mailbox, unannounced: the store tells whether this can be continued.
+                self.queue.clear();
+                self.caught_up = false;
+                return None;
+            }
+        }
+        if event.text.is_none() && self.wants_text_of(&event) {
+            self.queue.push_front(Held::Event(Arc::clone(&event)));
+            self.stage = Stage::Text;
+            return Some(Step::Text(event));
+        }
+        self.last = at;
+        let text = event.text.as_deref().unwrap_or_default();
+        self.matches(&event, text).then(|| Step::Send(self.json(&event)))
+    }
+
+    /// Whether `at` lies after the last position; None when the two cannot be compared.
+    fn follows(&self, at: Position) -> Option<bool> {
+        match (self.last, at) {
+            (Position::Mailbox(last), Position::Mailbox(at)) if last.incarnation == 0 => {
+                Some(at.incarnation != 0 || at.modseq > last.modseq)
+            }
+            (Position::Mailbox(last), Position::Mailbox(at)) => {
+                let same = (last.lineage, last.incarnation) == (at.lineage, at.incarnation);
+                same.then_some(at.modseq > last.modseq)
+            }
+            (Position::Stream(last), Position::Stream(at)) => {
+                (last.lineage == at.lineage || last.lineage == 0).then_some(at.stamp > last.stamp)
+            }
+            _ => None,
+        }
+    }
+
+    fn position_of(&self, event: &Announced) -> Position {
+        match self.scope {
+            Some(Scope::All) => Position::Stream(event.stream),
+            _ => Position::Mailbox(event.cursor),
+        }
+    }
+
+    fn json(&self, event: &Announced) -> Arc<str> {
+        match self.scope {
+            Some(Scope::All) => event.stream_json(),
+            _ => event.json(),
+        }
+    }
+
+    fn wants_text_of(&self, event: &Announced) -> bool {
+        matches!(event.event, Event::Received { .. }) && self.filter.as_ref().is_some_and(|query| query.needs_text())
+    }
+
+    fn matches(&self, event: &Announced, text: &str) -> bool {
+        match (&self.filter, &event.event) {
+            (Some(query), Event::Received { message }) => query.matches(&Candidate { listed: message, text }),
+            _ => true,
+        }
+    }
+
+    /// An answer came: the publisher pushes from here on, or not.
+    fn joined(&mut self, live: bool) {
+        // A push that could not be kept, or word of the publisher's death, may have overtaken the answer.
+        self.caught_up = live && !self.missed;
+        self.missed = false;
+        self.stage = Stage::Idle;
+    }
+
+    fn moved(&mut self, at: Position) -> Position {
+        self.last = at;
+        at
+    }
+}

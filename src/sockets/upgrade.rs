@@ -1,0 +1,200 @@
+//! From an HTTP request to a WebSocket client, on the port that the App has.
+//!
+//! actix-http hands over the bare socket of every request that asks for a WebSocket and of every CONNECT, on any path,
+//! outside the App and its middleware. So the checks that the App makes for others are made here: path, method, Host
+//! and Origin, then the handshake (RFC 6455 §4.2.1). What does not pass is answered with a problem document and closed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::body::{BoxBody, MessageBody};
+use actix_http::error::DispatchError;
+use actix_http::header::{self, HeaderMap, HeaderName};
+use actix_http::{HttpMessage, HttpService, KeepAlive, Method, Request, RequestHead, Response, Version, h1, ws};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use super::drive::Drive;
+use super::frame::{self, Kind};
+use super::link::{Input, Link};
+use super::outside::Foreign;
+use super::{Shared, Sockets, metrics, session};
+
+const PATH: &str = "/v1/ws";
+
+/// How long the HTTP side of the port waits for its clients.
+#[derive(Clone)]
+pub struct Http {
+    pub keep_alive: Duration,
+    /// For the head of a request.
+    pub request_timeout: Duration,
+    /// Closes idle connections when the server begins to stop.
+    pub stopping: Option<GracefulShutdownSignal>,
+}
+
+/// Serves `app` and the WebSocket endpoint on one port:
+///
+/// ```ignore
+/// let server = actix_server::Server::build();
+/// let http = Http { keep_alive, request_timeout, stopping: Some(server.graceful_shutdown_signal()) };
+/// server.bind("http", addr, move || http_service(App::new(), sockets.clone(), http.clone()))?.run().await
+/// ```
+pub fn http_service<I, S, B>(
+    app: I,
+    sockets: Sockets,
+    http: Http,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
+where
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error> + 'static,
+    S::InitError: std::fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let shared = sockets.shared;
+    let mut service = HttpService::build()
+        .keep_alive(KeepAlive::Timeout(http.keep_alive))
+        .client_request_timeout(http.request_timeout);
+    if let Some(stopping) = http.stopping {
+        service = service.graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        });
+    }
+    let app = app.into_factory().map_err(|error: S::Error| -> Response<BoxBody> {
+        let error: actix_web::Error = error.into();
+        error.error_response().into()
+    });
+    service
+        .upgrade(fn_service(move |(request, framed): (Request, actix_codec::Framed<TcpStream, h1::Codec>)| {
+            let shared = Arc::clone(&shared);
+            async move {
+                upgrade(shared, request, framed.into_parts()).await;
+                Ok::<(), actix_http::Error>(())
+            }
+        }))
+        .finish(map_config(app, |()| AppConfig::default()))
+        .tcp()
+}
+
+/// Why a handshake was not accepted.
+struct Refused {
+    kind: Kind,
+    detail: Option<&'static str>,
+    header: &'static str,
+}
+
+impl From<Kind> for Refused {
+    fn from(kind: Kind) -> Self {
+        Self { kind, detail: None, header: "" }
+    }
+}
+
+async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::FramedParts<TcpStream, h1::Codec>) {
+    let link = Link::new(parts.io);
+    let method = if *request.method() == Method::GET { "GET" } else { "other" };
+    let endpoint = if request.path() == PATH { PATH } else { "none" };
+    let verdict = examine(&shared, request.head())
+        .and_then(|accept| shared.registry.join().map(|member| (accept, member)).ok_or(Kind::Unavailable.into()));
+    // Answers to requests before this one on the connection go first.
+    let mut first = BytesMut::from(&parts.write_buf[..]);
+    match verdict {
+        Ok((accept, member)) => {
+            metrics::answered(method, endpoint, 101);
+            first.extend_from_slice(accept.as_bytes());
+            let token = bearer(request.headers());
+            drop(request);
+            let config = &shared.config;
+            let input =
+                Input::new(Rc::clone(&link), &parts.read_buf, config.max_message.as_usize(), config.max_pending);
+            let output = session::start(Arc::clone(&shared), Rc::clone(&link), input, token);
+            let drive = Drive::new(shared, link, output, first.freeze(), member);
+            // A task of its own: that of the HTTP connection is several times as large.
+            actix_rt::spawn(drive.run());
+        }
+        Err(refused) => {
+            metrics::answered(method, endpoint, refused.kind.status());
+            first.extend_from_slice(answer(&refused).as_bytes());
+            let limit = shared.config.close_timeout.0;
+            let _ = tokio::time::timeout(limit, link.finish(first.freeze())).await;
+        }
+    }
+}
+
+/// The answer that accepts a handshake.
+fn examine(shared: &Shared, head: &RequestHead) -> Result<String, Refused> {
+    let text = |name: HeaderName| head.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    shared.outside.check_origin(text(header::HOST), text(header::ORIGIN)).map_err(|foreign| match foreign {
+        Foreign::Host => Kind::ForeignHost,
+        Foreign::Origin => Kind::ForeignOrigin,
+    })?;
+    if head.uri.path() != PATH {
+        let detail = Some("WebSocket is spoken at /v1/ws only");
+        return Err(Refused { kind: Kind::NoSuchPath, detail, header: "" });
+    }
+    if head.method != Method::GET {
+        return Err(Refused { kind: Kind::MethodNotAllowed, detail: None, header: "allow: GET\r\n" });
+    }
+    let bad = |detail| Refused { kind: Kind::BadHandshake, detail: Some(detail), header: "" };
+    if head.version != Version::HTTP_11 || !head.upgrade() {
+        return Err(bad("HTTP/1.1 with Connection: Upgrade and Upgrade: websocket is needed"));
+    }
+    if text(header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let header = "upgrade: websocket\r\nsec-websocket-version: 13\r\n";
+        return Err(Refused { kind: Kind::UpgradeRequired, detail: Some("Sec-WebSocket-Version must be 13"), header });
+    }
+    let mut keys = head.headers().get_all(header::SEC_WEBSOCKET_KEY);
+    let key = keys.next().filter(|key| is_key(key.as_bytes())).filter(|_| keys.next().is_none());
+    let key = key.ok_or_else(|| bad("Sec-WebSocket-Key must be 16 bytes in base64, once"))?;
+    let accept = ws::hash_key(key.as_bytes());
+    Ok(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
+        String::from_utf8_lossy(&accept)
+    ))
+}
+
+/// 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let (digits, padding) = key.split_at(key.len().min(22));
+    digits.len() == 22
+        && padding == b"=="
+        && digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+/// The token of clients that can set headers; browsers send it with each `subscribe`.
+fn bearer(headers: &HeaderMap) -> Option<Box<str>> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
+}
+
+fn answer(refused: &Refused) -> String {
+    let body = frame::document(refused.kind, refused.detail);
+    let status = actix_http::StatusCode::from_u16(refused.kind.status()).unwrap_or_default();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n{body}",
+        body.len(),
+        refused.header,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_key;
+
+    #[test]
+    fn a_key_is_sixteen_bytes_in_base64() {
+        assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for key in
+            [&b""[..], b"short", b"dGhlIHNhbXBsZSBub25jZQ=", b"dGhlIHNhbXBsZSBub25jZQ===", b"dGhlIHNhbXBsZSBub25 ZQ=="]
+        {
+            assert!(!is_key(key), "{key:?}");
+        }
+    }
+}
