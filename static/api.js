@@ -1,0 +1,272 @@
+// The HTTP API as the page uses it. Every shape the server sends is described and read here, nowhere else.
+
+import { read, write } from './storage.js';
+
+/** @typedef {{name: string|null, address: string|null}} Party */
+
+/**
+ * @typedef {object} Summary  one line of a message list
+ * @property {string} id
+ * @property {number} uid
+ * @property {string} mailbox
+ * @property {Party|null} from
+ * @property {Party[]} to
+ * @property {string} subject
+ * @property {string} preview
+ * @property {string|null} date
+ * @property {string} received_at
+ * @property {string|null} expires_at
+ * @property {number} size
+ * @property {number} attachments
+ * @property {boolean} is_read
+ * @property {string[]} tags
+ */
+
+/**
+ * @typedef {object} Part  one node of the MIME tree
+ * @property {number|null} n  its number under …/attachments/, null for what has no content of its own
+ * @property {string} type  media type, lower case
+ * @property {string} name
+ * @property {number} size  bytes after decoding
+ * @property {Part[]} children
+ */
+
+/**
+ * @typedef {object} Envelope
+ * @property {string} reverse_path
+ * @property {string[]} recipients
+ * @property {string} helo
+ * @property {string} client
+ * @property {string} protocol
+ */
+
+/**
+ * @typedef {object} Detail
+ * @property {Summary} summary
+ * @property {Envelope|null} envelope
+ * @property {{name: string, value: string, raw: string}[]} headers
+ * @property {string|null} text
+ * @property {boolean} hasHtml
+ * @property {boolean} hasRemote  the html refers to things elsewhere
+ * @property {Part[]} parts
+ * @property {number} partCount  leaves of the tree
+ * @property {string[]} codes
+ * @property {{url: string, text: string}[]} links
+ * @property {boolean} damaged  the parser could not read all of it
+ */
+
+/**
+ * @typedef {object} Mailbox
+ * @property {string} address
+ * @property {string} created_at
+ * @property {string|null} expires_at
+ * @property {number} messages
+ * @property {number} unread
+ */
+
+/** @typedef {{version: string, smtp: {host: string, port: number}[], access: 'open'|'token'}} Server */
+/** @template T @typedef {{items: T[], next: string|null, cursor: string|null}} Page */
+/** @typedef {'network'|'unauthorized'|'missing'|'conflict'|'invalid'|'failed'} Cause */
+
+/** An answer that is not a success, or none at all. */
+export class Failure extends Error {
+  /** @param {number} status 0 when there was no answer  @param {string} detail */
+  constructor(status, detail) {
+    super(detail || `HTTP ${status}`);
+    this.status = status;
+    this.detail = detail;
+  }
+
+  /** @returns {Cause} */
+  get cause() {
+    if (this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504) return 'network';
+    if (this.status === 401) return 'unauthorized';
+    if (this.status === 404 || this.status === 410) return 'missing';
+    if (this.status === 409) return 'conflict';
+    return this.status < 500 ? 'invalid' : 'failed';
+  }
+}
+
+const TIMEOUT_MS = 20_000;
+
+/** Tokens by mailbox, for servers that ask for one. */
+export const tokens = {
+  /** @returns {Record<string, string>} */
+  all() {
+    try {
+      return JSON.parse(read('tokens') || '{}');
+    } catch {
+      return {};
+    }
+  },
+  /** @param {string} address @param {string|null} token null forgets it */
+  set(address, token) {
+    const { [address]: _, ...rest } = this.all();
+    write('tokens', JSON.stringify(token ? { ...rest, [address]: token } : rest));
+  },
+  /** @param {string} address @returns {string|undefined} */
+  get(address) {
+    return this.all()[address];
+  },
+};
+
+/**
+ * @param {string} method
+ * @param {string} path below /v1
+ * @param {{body?: unknown, token?: string, keepalive?: boolean, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>}
+ */
+async function send(method, path, { body, token, keepalive, signal } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = {};
+  if (body !== undefined) headers['content-type'] = 'application/json';
+  if (token) headers.authorization = `Bearer ${token}`;
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  let response;
+  try {
+    response = await fetch(`v1/${path}`, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      keepalive,
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Failure(0, '');
+  }
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw new Failure(response.status, problem.detail ?? problem.title ?? '');
+}
+
+/** @param {string} path @param {{token?: string, signal?: AbortSignal}} [options] */
+const get = async (path, options) => (await send('GET', path, options)).json();
+
+/** @param {string} address */
+const mailboxPath = (address) => `mailboxes/${encodeURIComponent(address)}`;
+
+/** @param {string} address @param {string} id */
+const messagePath = (address, id) => `${mailboxPath(address)}/messages/${encodeURIComponent(id)}`;
+
+/** @param {Record<string, string|number|null|undefined>} fields */
+function query(fields) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== null && value !== undefined && value !== '') search.set(name, String(value));
+  }
+  const text = search.toString();
+  return text && `?${text}`;
+}
+
+/** @template T @param {any} answer @returns {Page<T>} */
+const page = (answer) => ({ items: answer.items, next: answer.next_cursor ?? null, cursor: answer.cursor ?? null });
+
+/** @returns {Promise<Server>} */
+export async function server() {
+  const { version = '', smtp = [], access = 'open' } = await get('server');
+  return { version, smtp, access };
+}
+
+/** Domains that accept mail, the default first; `*` stands for any. @returns {Promise<string[]>} */
+export async function domains() {
+  const { items } = await get('domains');
+  return items
+    .sort((/** @type {any} */ a, /** @type {any} */ b) => Number(b.is_default) - Number(a.is_default))
+    .map((/** @type {any} */ item) => item.domain);
+}
+
+/** @param {string|null} after @returns {Promise<Page<Mailbox>>} */
+export const mailboxes = async (after) => page(await get(`mailboxes${query({ limit: 200, page: after })}`));
+
+/** @param {string} address @param {string} [token] @returns {Promise<Mailbox>} */
+export const mailbox = (address, token = tokens.get(address)) => get(mailboxPath(address), { token });
+
+/**
+ * @param {{address?: string, local_part?: string, domain?: string, ttl?: string}} request
+ * @returns {Promise<Mailbox & {token?: string}>}
+ */
+export const createMailbox = async (request) => (await send('POST', 'mailboxes', { body: request })).json();
+
+/** @param {string} address @param {string} ttl counted from now @returns {Promise<Mailbox>} */
+export const extendMailbox = async (address, ttl) =>
+  (await send('PATCH', mailboxPath(address), { body: { ttl }, token: tokens.get(address) })).json();
+
+/** @param {string} address */
+export const deleteMailbox = (address) => send('DELETE', mailboxPath(address), { token: tokens.get(address) });
+
+/** @param {string} address */
+export const emptyMailbox = (address) => send('DELETE', `${mailboxPath(address)}/messages`, { token: tokens.get(address) });
+
+/**
+ * Newest first.
+ * @param {{mailbox: string|null, q: string, after: string|null, limit: number, signal?: AbortSignal}} request
+ * @returns {Promise<Page<Summary>>}
+ */
+export async function messages({ mailbox, q, after, limit, signal }) {
+  const path = mailbox === null ? 'messages' : `${mailboxPath(mailbox)}/messages`;
+  const token = mailbox === null ? undefined : tokens.get(mailbox);
+  return page(await get(path + query({ limit, q, page: after }), { token, signal }));
+}
+
+/** @param {string} address @param {string} id @param {AbortSignal} [signal] @returns {Promise<Detail>} */
+export async function message(address, id, signal) {
+  const raw = await get(messagePath(address, id), { token: tokens.get(address), signal });
+  const parts = (raw.parts ?? raw.attachments_list ?? []).map(readPart);
+  return {
+    summary: raw,
+    envelope: raw.envelope ?? null,
+    headers: raw.headers ?? [],
+    text: raw.text ?? null,
+    hasHtml: typeof raw.html === 'string' && raw.html !== '',
+    hasRemote: raw.has_remote_content === true,
+    parts,
+    partCount: countLeaves(parts),
+    codes: raw.codes ?? [],
+    links: raw.links ?? [],
+    damaged: (raw.parse ?? 'whole') !== 'whole',
+  };
+}
+
+/** @param {any} raw @returns {Part} */
+function readPart(raw) {
+  return {
+    n: raw.n ?? raw.number ?? raw.index ?? null,
+    type: String(raw.content_type ?? raw.type ?? 'application/octet-stream').toLowerCase(),
+    name: raw.filename ?? raw.name ?? '',
+    size: raw.size ?? 0,
+    children: (raw.parts ?? raw.children ?? []).map(readPart),
+  };
+}
+
+/** @param {Part[]} parts @returns {number} */
+const countLeaves = (parts) =>
+  parts.reduce((sum, part) => sum + (part.children.length ? countLeaves(part.children) : 1), 0);
+
+/** @param {string} address @param {string} id @param {{is_read?: boolean, tags?: string[]}} change */
+export const updateMessage = (address, id, change) =>
+  send('PATCH', messagePath(address, id), { body: change, token: tokens.get(address) });
+
+/** @param {string} address @param {string} id @param {boolean} leaving the page is going away */
+export const deleteMessage = (address, id, leaving) =>
+  send('DELETE', messagePath(address, id), { token: tokens.get(address), keepalive: leaving });
+
+/** The message as it came. @param {string} address @param {string} id @param {AbortSignal} [signal] */
+export const source = async (address, id, signal) =>
+  (await send('GET', `${messagePath(address, id)}/raw`, { token: tokens.get(address), signal })).text();
+
+/** @param {string} address @param {string} id @param {number} n @param {AbortSignal} [signal] */
+export const partText = async (address, id, n, signal) =>
+  (await send('GET', `${messagePath(address, id)}/attachments/${n}`, { token: tokens.get(address), signal })).text();
+
+/** Addresses for what a browser loads by itself and cannot give a header. */
+export const urls = {
+  /** @param {string} address @param {string} id */
+  raw: (address, id) => `v1/${messagePath(address, id)}/raw${query({ token: tokens.get(address) })}`,
+  /** @param {string} address @param {string} id @param {boolean} remote fetch what is elsewhere */
+  html: (address, id, remote) =>
+    `v1/${messagePath(address, id)}/html${query({ remote: remote ? 1 : null, token: tokens.get(address) })}`,
+  /** @param {string} address @param {string} id @param {number} n @param {boolean} [inline] shown, not saved */
+  part: (address, id, n, inline) =>
+    `v1/${messagePath(address, id)}/attachments/${n}${query({ inline: inline ? 1 : null, token: tokens.get(address) })}`,
+};

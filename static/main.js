@@ -1,0 +1,197 @@
+// Draws the page and starts it. Views are functions of the state; every change draws the whole page again, and
+// lit-html touches only what differs.
+
+import { html, nothing, render } from './vendor/lit-html/lit-html.js';
+import { carryOutAll, deleteMailbox, emptyMailbox, search, undo, useToken } from './actions.js';
+import { icons } from './icons.js';
+import { language, setLanguage, t } from './i18n.js';
+import { keyList, listenToKeys } from './keys.js';
+import { isListEmpty, listPane, settleList } from './list.js';
+import { messagePane } from './message.js';
+import { announceArrival, ring, setNotifies, showUnread } from './notify.js';
+import { onSystemTheme, settings } from './settings.js';
+import { sidebar } from './sidebar.js';
+import { changed, live, onArrival, onChange, say, start, state } from './store.js';
+import { nothingOpen, welcome } from './welcome.js';
+import { dialog, iconButton, openDialogs } from './widgets.js';
+
+const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
+const TYPING_MS = 250;
+
+let typed = '';
+let typedOf = '';
+let typingTimer = 0;
+
+/** @param {string} q */
+function typeSearch(q, delay = TYPING_MS) {
+  typed = q;
+  clearTimeout(typingTimer);
+  typingTimer = setTimeout(() => {
+    if (typed.trim() !== state.route.q) search(typed.trim());
+  }, delay);
+  changed();
+}
+
+function searchField() {
+  if (typedOf !== state.route.q) typed = typedOf = state.route.q;
+  return html`<search class="search"><label class="field">${icons.search}<span class="sr">${t.search}</span>
+    <input type="search" placeholder=${t.searchHint} autocomplete="off" spellcheck="false" .value=${typed}
+      @input=${(/** @type {InputEvent} */ event) => typeSearch(/** @type {HTMLInputElement} */ (event.target).value)}
+      @keydown=${(/** @type {KeyboardEvent} */ event) => {
+        if (event.key === 'Enter') typeSearch(typed, 0);
+      }}><kbd>/</kbd></label>
+    <div class="search-words" aria-label=${t.searchSyntax}>${SEARCH_WORDS.map(
+      (word) => html`<button type="button" class="button chip" @click=${() => {
+        typeSearch(`${typed.trimEnd()} ${word}`.trimStart());
+        /** @type {HTMLElement|null} */ (document.querySelector('.search input'))?.focus();
+      }}>${word}</button>`,
+    )}</div></search>`;
+}
+
+/** A word and a colour. */
+function liveWord() {
+  const { live: connection } = state;
+  const seconds = connection.kind === 'waiting' ? Math.max(1, Math.ceil((connection.until - Date.now()) / 1000)) : 0;
+  const word = connection.kind === 'waiting' ? t.live.waiting(seconds) : t.live[connection.kind];
+  return html`<button type="button" class="live ${connection.kind}" role="status" title=${t.liveHint[connection.kind]} @click=${() => live.connectNow()}>
+    <span class="dot"></span><span class="word">${word}</span></button>`;
+}
+
+/** @param {string} label @param {boolean} on @param {(on: boolean) => void} set */
+const toggle = (label, on, set) => html`<label class="toggle"><span>${label}</span>
+  <input type="checkbox" role="switch" .checked=${on} @change=${(/** @type {Event} */ event) => set(/** @type {HTMLInputElement} */ (event.target).checked)}></label>`;
+
+const settingsMenu = () => html`<details class="menu"><summary class="button quiet" title=${t.settings} aria-label=${t.settings}>${icons.sliders}</summary>
+  <div class="menu-body">
+    ${toggle(t.notifications, settings.notifies, (on) => void setNotifies(on))}
+    ${toggle(t.sound, settings.sounds, (on) => {
+      settings.sounds = on;
+      if (on) ring();
+      changed();
+    })}
+    ${toggle(t.dark, settings.isDark, setDark)}
+    <button type="button" class="menu-item" @click=${showKeys}>${icons.keyboard}<span>${t.keys.help}</span><kbd>?</kbd></button>
+    <p class="version"><a href="docs">${t.apiDocs}</a>${state.server?.version ? html`<span>Mailroom ${state.server.version}</span>` : nothing}</p>
+  </div></details>`;
+
+/** @param {boolean} dark */
+function setDark(dark) {
+  settings.isDark = dark;
+  changed();
+}
+
+function showKeys() {
+  state.dialog = { kind: 'keys' };
+  changed();
+}
+
+const topBar = () => html`<header class="top">
+  <a class="brand" href="#/all"><svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><rect x="2" y="6" width="28" height="21" rx="4" class="brand-box"/><path d="m5 10 11 8 11-8" class="brand-line"/></svg><span>Mailroom</span></a>
+  ${searchField()}
+  <div class="top-tools">
+    ${liveWord()}
+    <div class="languages" role="group" aria-label=${t.language}>
+      ${[/** @type {const} */ (['en', 'EN', 'English']), /** @type {const} */ (['zh', '中文', '中文'])].map(
+        ([tag, word, name]) => html`<button type="button" class="button quiet" lang=${tag} title=${name} aria-pressed=${String(language === tag)} @click=${() => {
+          setLanguage(tag);
+          changed();
+        }}>${word}</button>`,
+      )}
+    </div>
+    ${iconButton(settings.isDark ? icons.sun : icons.moon, settings.isDark ? t.toLight : t.toDark, () => setDark(!settings.isDark), { kind: 'quiet theme' })}
+    ${settingsMenu()}
+  </div>
+</header>`;
+
+function closeDialog() {
+  state.dialog = null;
+  changed();
+}
+
+/** @param {string} mailbox @param {boolean} wrong @param {boolean} busy */
+const tokenForm = (mailbox, wrong, busy) => html`<form class="token-form" @submit=${(/** @type {SubmitEvent} */ event) => {
+  event.preventDefault();
+  const fields = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  void useToken(String(fields.get('address')).trim(), String(fields.get('token')).trim());
+}}>
+  <p>${t.tokenLead}</p>
+  <label>${t.addressLabel}<span class="field"><input name="address" required autocomplete="off" spellcheck="false" .value=${mailbox} ?autofocus=${!mailbox}></span></label>
+  <label>${t.token}<span class="field"><input name="token" type="password" required autocomplete="off" ?autofocus=${Boolean(mailbox)}></span></label>
+  ${wrong ? html`<p class="wrong" role="alert">${t.tokenWrong}</p>` : nothing}
+  <p class="dialog-actions"><button type="button" class="button" @click=${closeDialog}>${t.cancel}</button><button class="button primary" ?disabled=${busy}>${t.openMailbox}</button></p>
+</form>`;
+
+/** @param {string} question @param {string} verb @param {() => unknown} act */
+const confirmation = (question, verb, act) => html`<p>${question}</p>
+  <p class="dialog-actions"><button type="button" class="button" autofocus @click=${closeDialog}>${t.cancel}</button>
+  <button type="button" class="button danger solid" @click=${() => {
+    closeDialog();
+    void act();
+  }}>${verb}</button></p>`;
+
+function openDialog() {
+  const shown = state.dialog;
+  switch (shown?.kind) {
+    case undefined:
+      return nothing;
+    case 'keys':
+      return dialog(t.keys.help, keyList(), closeDialog);
+    case 'token':
+      return dialog(t.tokenTitle, tokenForm(shown.mailbox, shown.wrong, shown.busy), closeDialog);
+    case 'delete-mailbox':
+      return dialog(t.deleteMailbox, confirmation(t.deleteMailboxQuestion(shown.mailbox), t.delete, () => deleteMailbox(shown.mailbox)), closeDialog);
+    case 'empty-mailbox':
+      return dialog(t.emptyMailbox, confirmation(t.emptyMailboxQuestion(shown.mailbox), t.empty, () => emptyMailbox(shown.mailbox)), closeDialog);
+  }
+}
+
+function snackbar() {
+  const deletion = state.deletions.at(-1);
+  if (state.notice) {
+    return html`<div class="snack" role="status"><span>${state.notice}</span>${iconButton(icons.close, t.close, () => say(''))}</div>`;
+  }
+  if (!deletion) return nothing;
+  return html`<div class="snack" role="status"><span>${t.deletedCount(deletion.keys.size)}</span>
+    <button type="button" class="button link" @click=${undo}>${t.undo}<kbd>z</kbd></button></div>`;
+}
+
+function page() {
+  const isWelcome = isListEmpty() && !state.route.q && !state.shown;
+  const pane = state.shown ? 'message' : 'list';
+  return html`${topBar()}
+    <main class="panes show-${pane} ${isWelcome ? 'is-welcome' : ''} ${state.drawer ? 'drawer-open' : ''}">
+      ${sidebar()}
+      <div class="scrim" @click=${() => {
+        state.drawer = false;
+        changed();
+      }}></div>
+      ${listPane()} ${isWelcome ? welcome() : state.shown ? messagePane() : nothingOpen()}
+    </main>
+    ${snackbar()} ${openDialog()}`;
+}
+
+const app = /** @type {HTMLElement} */ (document.getElementById('app'));
+
+onChange(() => {
+  render(page(), app);
+  openDialogs();
+  settleList();
+  showUnread();
+});
+onArrival(announceArrival);
+onSystemTheme(changed);
+listenToKeys();
+addEventListener('resize', changed);
+addEventListener('pagehide', carryOutAll);
+document.addEventListener('click', ({ target }) => {
+  for (const menu of document.querySelectorAll('details.menu[open]')) {
+    if (!(target instanceof Node && menu.contains(target))) menu.removeAttribute('open');
+  }
+});
+setInterval(() => {
+  if (state.live.kind === 'waiting') changed();
+}, 1_000);
+setInterval(changed, 20_000);
+
+changed();
+void start();

@@ -1,0 +1,108 @@
+// The parts of a message as a tree; images, PDF and text are shown, calendars and contact cards are read out.
+
+import { html, nothing } from './vendor/lit-html/lit-html.js';
+import * as api from './api.js';
+import * as format from './format.js';
+import { icons } from './icons.js';
+import { t } from './i18n.js';
+import { calendar, contacts } from './readout.js';
+import { asFailure, changed } from './store.js';
+
+/** @typedef {import('./api.js').Part} Part */
+/** @typedef {import('./api.js').Detail} Detail */
+/** @typedef {import('./api.js').Summary} Summary */
+/** @typedef {'image'|'pdf'|'calendar'|'contacts'|'text'} Kind */
+
+const MOST_TEXT = 200_000;
+const DEEPEST = 40;
+
+/** The text of parts that have been opened, by address. @type {Map<string, string|api.Failure|null>} */
+const texts = new Map();
+/** @type {string} the open part's address */
+let openPart = '';
+
+/** @param {Part} part @returns {Kind|null} how it can be shown */
+function kindOf({ type, name }) {
+  if (/^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(type)) return 'image';
+  if (type === 'application/pdf') return 'pdf';
+  if (type === 'text/calendar' || /\.ics$/i.test(name)) return 'calendar';
+  if (type === 'text/vcard' || type === 'text/x-vcard' || /\.vcf$/i.test(name)) return 'contacts';
+  if (type.startsWith('text/') || type === 'application/json' || type === 'message/delivery-status') return 'text';
+  return null;
+}
+
+/** @param {Part} part */
+function iconOf(part) {
+  if (part.children.length) return icons.folder;
+  const kind = kindOf(part);
+  return kind === 'image' ? icons.image : kind === 'calendar' ? icons.calendar : kind === 'contacts' ? icons.person : icons.file;
+}
+
+/** @param {string} address @param {Summary} summary @param {number} n */
+async function loadText(address, { mailbox, id }, n) {
+  texts.set(address, null);
+  try {
+    texts.set(address, await api.partText(mailbox, id, n));
+  } catch (error) {
+    texts.set(address, asFailure(error));
+  }
+  changed();
+}
+
+/** @param {import('./readout.js').Card[]} cards */
+const readout = (cards) =>
+  cards.length
+    ? cards.map(
+        ({ title, fields }) => html`<section class="card"><h3>${title || t.noSubject}</h3><table class="fields"><tbody>${fields.map(
+          ([name, field]) => html`<tr><th scope="row">${t.readout[/** @type {keyof typeof t.readout} */ (name)]}</th>
+            <td>${field.kind === 'text' ? field.value : `${format.calendarDate(field.value, field.wholeDay)}${field.zone ? ` (${field.zone})` : ''}`}</td></tr>`,
+        )}</tbody></table></section>`,
+      )
+    : html`<p class="note">${t.nothingToRead}</p>`;
+
+/** @param {Part} part @param {Summary} summary @param {number} n */
+function preview(part, summary, n) {
+  const { mailbox, id } = summary;
+  const address = api.urls.part(mailbox, id, n);
+  const kind = kindOf(part);
+  if (kind === 'image') return html`<img class="preview" src=${api.urls.part(mailbox, id, n, true)} alt=${part.name || part.type}>`;
+  if (kind === 'pdf') return html`<iframe class="preview pdf" src=${api.urls.part(mailbox, id, n, true)} title=${part.name || part.type}></iframe>`;
+  if (!texts.has(address)) void loadText(address, summary, n);
+  const text = texts.get(address);
+  if (text instanceof api.Failure) return html`<p class="note">${t.failure(text.cause, text.detail)}</p>`;
+  if (typeof text !== 'string') return nothing;
+  if (kind === 'calendar') return readout(calendar(text));
+  if (kind === 'contacts') return readout(contacts(text));
+  return html`<pre class="source" tabindex="0">${text.slice(0, MOST_TEXT)}</pre>${text.length > MOST_TEXT ? html`<p class="note">${t.cut}</p>` : nothing}`;
+}
+
+/**
+ * @param {Part} part
+ * @param {Summary} summary
+ * @param {number} depth
+ * @returns {import('./vendor/lit-html/lit-html.js').TemplateResult}
+ */
+function node(part, summary, depth) {
+  const { n, type, name, size, children } = part;
+  const address = n === null ? '' : api.urls.part(summary.mailbox, summary.id, n);
+  const isOpen = address !== '' && address === openPart;
+  const label = html`${iconOf(part)}<span class="part-name">${name || type}</span>
+    <span class="part-type">${name ? type : ''}</span><span class="part-size">${children.length ? '' : format.size(size)}</span>`;
+  return html`<li>
+    <div class="part ${isOpen ? 'open' : ''}">
+      ${n !== null && kindOf(part)
+        ? html`<button type="button" class="part-label" aria-expanded=${String(isOpen)} @click=${() => {
+            openPart = isOpen ? '' : address;
+            changed();
+          }}>${label}</button>`
+        : html`<span class="part-label">${label}</span>`}
+      ${n === null ? nothing : html`<a class="button quiet" href=${address} download=${name || `part-${n}`} title=${t.downloadPart(name || type)} aria-label=${t.downloadPart(name || type)}>${icons.download}</a>`}
+    </div>
+    ${isOpen && n !== null ? html`<div class="part-preview">${preview(part, summary, n)}</div>` : nothing}
+    ${children.length && depth < DEEPEST ? html`<ul>${children.map((child) => node(child, summary, depth + 1))}</ul>` : nothing}
+  </li>`;
+}
+
+/** @param {Detail} detail */
+export const partsTab = ({ parts, summary }) =>
+  parts.length ? html`<ul class="parts">${parts.map((part) => node(part, summary, 0))}</ul>` : html`<p class="note">${t.noParts}</p>`;

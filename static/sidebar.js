@@ -1,0 +1,182 @@
+// The left pane: the form for a new address, the mailboxes with their counts, and what can be done with the one open.
+
+import { html, nothing } from './vendor/lit-html/lit-html.js';
+import { repeat } from './vendor/lit-html/directives/repeat.js';
+import { createMailbox, extend } from './actions.js';
+import * as format from './format.js';
+import { icons } from './icons.js';
+import { t } from './i18n.js';
+import { askToken, changed, counts, isTokenMode, linkTo, state } from './store.js';
+import { copyButton, iconButton } from './widgets.js';
+
+/** @typedef {import('./api.js').Mailbox} Mailbox */
+
+const MOST_SHOWN = 300;
+const FILTER_FROM = 12;
+
+/** Lifetimes offered; the empty one is for good. */
+const LIFETIMES = ['1h', '24h', '7d', ''];
+
+const WORDS = [
+  'amber apple autumn basil birch blue brave bright calm cedar clear clever cloud coral crisp dawn early fern field fresh',
+  'gentle glad golden green happy hazel honey ivory jade juniper kind lake leaf lemon light lilac lime linen lucky maple',
+  'meadow merry mint misty moon moss neat noble north oak ocean olive opal orchid pearl pine plain plum polar quick quiet',
+  'rain river rose ruby sage sand sea shy silver sky snow soft solar south spring stone summer sunny swift tidal tiny',
+].join(' ').split(' ');
+
+/** @param {number} below */
+const random = (below) => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) % below;
+
+/** Easy to say over a desk, hard to meet by chance. */
+const generated = () => `${WORDS[random(WORDS.length)]}-${WORDS[random(WORDS.length)]}-${100 + random(900)}`;
+
+const form = {
+  isOpen: false,
+  suggestion: generated(),
+  localPart: '',
+  domain: '',
+  ttl: '7d',
+  busy: false,
+};
+
+export function openForm() {
+  form.isOpen = true;
+  state.drawer = true;
+  changed();
+  requestAnimationFrame(() => document.querySelector('.sidebar .address-form input')?.scrollIntoView({ block: 'nearest' }));
+  setTimeout(() => /** @type {HTMLElement|null} */ (document.querySelector('.address-form input'))?.focus(), 50);
+}
+
+export function closeForm() {
+  form.isOpen = false;
+  changed();
+}
+
+/** @param {SubmitEvent} event */
+async function submit(event) {
+  event.preventDefault();
+  const typed = form.localPart.trim();
+  const ttl = form.ttl ? { ttl: form.ttl } : {};
+  const place = typed.includes('@') ? { address: typed } : { local_part: typed || form.suggestion, domain: domain() };
+  form.busy = true;
+  changed();
+  const isMade = await createMailbox({ ...place, ...ttl });
+  form.busy = false;
+  if (isMade) Object.assign(form, { isOpen: false, localPart: '', suggestion: generated() });
+  changed();
+}
+
+const domain = () => form.domain || namedDomains()[0] || 'mailroom.test';
+const namedDomains = () => state.domains.filter((each) => each !== '*');
+
+/**
+ * An empty field takes the generated name: one key makes an address.
+ * @param {'welcome'|'sidebar'} place
+ */
+export function addressForm(place) {
+  const domains = namedDomains().length ? namedDomains() : [domain()];
+  return html`<form class="address-form ${place}" @submit=${submit} @keydown=${(/** @type {KeyboardEvent} */ event) => {
+    if (event.key === 'Escape') closeForm();
+  }}>
+    <label class="field address-field"><span class="sr">${t.addressLabel}</span>
+      <input name="address" autocomplete="off" autocapitalize="none" spellcheck="false" placeholder=${form.suggestion}
+        ?autofocus=${place === 'welcome'} .value=${form.localPart} aria-description=${t.addressHint}
+        @input=${(/** @type {InputEvent} */ event) => {
+          form.localPart = /** @type {HTMLInputElement} */ (event.target).value;
+          changed();
+        }}>
+      ${form.localPart.includes('@')
+        ? nothing
+        : domains.length === 1
+          ? html`<span class="at">@${domains[0]}</span>`
+          : html`<select aria-label=${t.domain} .value=${domain()} @change=${(/** @type {Event} */ event) => {
+              form.domain = /** @type {HTMLSelectElement} */ (event.target).value;
+            }}>${domains.map((each) => html`<option value=${each}>@${each}</option>`)}</select>`}
+    </label>
+    <div class="form-line">
+      <label class="lifetime"><span>${t.lifetime}</span><select .value=${form.ttl} @change=${(/** @type {Event} */ event) => {
+        form.ttl = /** @type {HTMLSelectElement} */ (event.target).value;
+      }}>${LIFETIMES.map((ttl) => html`<option value=${ttl} ?selected=${ttl === form.ttl}>${t.lifetimes[ttl || 'never']}</option>`)}</select></label>
+      <button class="button primary" ?disabled=${form.busy}>${t.create}<kbd>↵</kbd></button>
+    </div>
+    ${place === 'welcome' ? html`<p class="hint">${t.addressHint}</p>` : nothing}
+  </form>`;
+}
+
+let filter = '';
+
+/** @param {string} name @param {string|null} mailbox @param {{messages: number, unread: number}} count @param {any} icon */
+function entry(name, mailbox, { messages, unread }, icon) {
+  const isOpen = state.route.mailbox === mailbox;
+  const at = name.lastIndexOf('@');
+  return html`<li><a class="mailbox ${unread ? 'unread' : ''}" href=${linkTo({ mailbox, message: null, q: '' })}
+    aria-current=${isOpen ? 'page' : nothing} title=${name}>${icon}
+    <span class="name">${at < 0 ? name : html`${name.slice(0, at)}<span class="domain">${name.slice(at)}</span>`}</span>
+    ${unread
+      ? html`<span class="count unread" aria-label=${t.unreadCount(unread)}>${format.number(unread)}</span>`
+      : html`<span class="count" aria-label=${t.messageCount(messages)}>${messages ? format.number(messages) : ''}</span>`}
+  </a></li>`;
+}
+
+function mailboxList() {
+  const all = [...state.mailboxes.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+  const found = filter ? all.filter(({ address }) => address.includes(filter.toLowerCase())) : all;
+  const cut = Math.max(0, found.length - MOST_SHOWN);
+  return html`
+    ${all.length >= FILTER_FROM
+      ? html`<label class="field filter">${icons.search}<span class="sr">${t.filterMailboxes}</span>
+          <input type="search" placeholder=${t.filterMailboxes} .value=${filter} @input=${(/** @type {InputEvent} */ event) => {
+            filter = /** @type {HTMLInputElement} */ (event.target).value;
+            changed();
+          }}></label>`
+      : nothing}
+    <ul class="mailboxes">${repeat(
+      found.slice(0, MOST_SHOWN),
+      ({ address }) => address,
+      (mailbox) => entry(mailbox.address, mailbox.address, mailbox, icons.mailbox),
+    )}</ul>
+    ${cut || state.mailboxesCut ? html`<p class="hint">${t.moreMailboxes(cut)}</p>` : nothing}`;
+}
+
+/** @param {string} address */
+function openMailbox(address) {
+  const mailbox = state.mailboxes.get(address);
+  return html`<section class="open-mailbox" aria-label=${address}>
+    <p class="address" title=${address}>${address}</p>
+    ${mailbox
+      ? html`<p class="expiry">${icons.clock}<span>${mailbox.expires_at ? t.expires(format.relative(mailbox.expires_at)) : t.neverExpires}</span>
+          ${mailbox.expires_at ? iconButton(icons.renew, t.extend, () => void extend(address, '7d')) : nothing}</p>`
+      : nothing}
+    <p class="tools">
+      ${copyButton(address, `${t.copyAddress} (c)`, { word: t.copy })}
+      <button type="button" class="button quiet" @click=${() => {
+        state.dialog = { kind: 'empty-mailbox', mailbox: address };
+        changed();
+      }} ?disabled=${!mailbox?.messages}>${icons.broom}<span>${t.empty}</span></button>
+      <button type="button" class="button quiet danger" @click=${() => {
+        state.dialog = { kind: 'delete-mailbox', mailbox: address };
+        changed();
+      }} ?disabled=${!mailbox}>${icons.trash}<span>${t.delete}</span></button>
+    </p>
+  </section>`;
+}
+
+export function sidebar() {
+  const { mailbox } = state.route;
+  return html`<nav class="sidebar" aria-label=${t.mailboxes}>
+    <div class="sidebar-head">
+      ${form.isOpen
+        ? addressForm('sidebar')
+        : html`<button type="button" class="button new-address" title="${t.newAddress} (n)" @click=${openForm}>${icons.plus}<span>${t.newAddress}</span></button>`}
+    </div>
+    <div class="sidebar-scroll">
+      ${isTokenMode()
+        ? html`<button type="button" class="mailbox" @click=${() => askToken('')}>${icons.key}<span class="name">${t.openWithToken}</span></button>`
+        : html`<ul class="mailboxes all">${entry(t.allMail, null, counts(), icons.inbox)}</ul>`}
+      ${state.mailboxesLoaded
+        ? mailboxList()
+        : html`<ul class="mailboxes skeleton" aria-hidden="true">${[70, 50, 60].map(() => html`<li><span class="bone"></span></li>`)}</ul>`}
+    </div>
+    ${mailbox === null ? nothing : openMailbox(mailbox)}
+  </nav>`;
+}

@@ -1,0 +1,406 @@
+// Mailroom's HTTP API and WebSocket as the page sees them, kept in memory, with faults on request. It sanitises
+// nothing, so that the tests of hostile mail meet the worst case: only frame and policy stand in the way.
+
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { splitParty, write } from '../mail.mjs';
+import { Socket } from './socket.mjs';
+
+/**
+ * @typedef {import('../mail.mjs').Mail} Mail
+ * @typedef {{mail: Mail, summary: any, written: ReturnType<typeof write>|null}} Stored
+ * @typedef {{address: string, kind: string, created_at: string, expires_at: string|null, token: string, messages: Stored[], nextUid: number}} Box
+ * @typedef {{stamp: number, mailbox: string, frame: Record<string, unknown>}} Logged
+ * @typedef {{socket: Socket, mailboxes: Set<string>}} Client
+ * @typedef {{status: number, body?: unknown, type?: string, headers?: Record<string, string>}} Answer
+ */
+
+const STATIC = fileURLToPath(new URL('../../../static', import.meta.url));
+const PAGE_POLICY = "default-src 'self'";
+const FRAME_POLICY = (/** @type {boolean} */ remote) =>
+  `default-src 'none'; img-src 'self' data:${remote ? ' http: https:' : ''}; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox`;
+/** @type {Record<string, string>} */
+const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.md': 'text/plain' };
+const DAY_MS = 86_400_000;
+
+export class Mock {
+  /** @type {Map<string, Box>} */
+  boxes = new Map();
+  /** @type {Logged[]} */
+  log = [];
+  stamp = 0;
+  lineage = 1;
+  /** @type {'open'|'token'} */
+  access = 'open';
+  domains = ['mailroom.test', '*'];
+  /** Every API request is answered with this status, if any. */
+  failWith = 0;
+  delayMs = 0;
+  /** @type {string[]} method and path of every request */
+  requests = [];
+  /** @type {Set<Client>} */
+  #clients = new Set();
+  /** @type {import('node:http').Server|null} */
+  #server = null;
+  #ids = 0;
+  port = 0;
+
+  /** @param {number} [port] 0: a free one, the same again after a stop */
+  async start(port = this.port) {
+    const server = createServer((request, response) => void this.#serve(request, response));
+    server.on('upgrade', (request, stream) => this.#upgrade(request, stream));
+    await new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(port, '127.0.0.1', () => resolve(undefined));
+    });
+    this.#server = server;
+    this.port = /** @type {import('node:net').AddressInfo} */ (server.address()).port;
+    return this;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}/`;
+  }
+
+  /** As a server that is killed: connections are cut, nothing is said. */
+  async stop() {
+    const server = this.#server;
+    this.#server = null;
+    if (!server) return;
+    for (const { socket } of this.#clients) socket.stream.destroy();
+    this.#clients.clear();
+    await new Promise((resolve) => {
+      server.close(resolve);
+      server.closeAllConnections();
+    });
+  }
+
+  /** Cuts the sockets and leaves the rest up. */
+  dropSockets() {
+    for (const { socket } of this.#clients) socket.close(1012);
+    this.#clients.clear();
+  }
+
+  /** As after a restored backup: cursors from before cannot be continued. */
+  startNewLineage() {
+    this.lineage += 1;
+    this.log = [];
+  }
+
+  // ---- back door ----
+
+  /** @param {string} address @param {string|null} [expires] @returns {Box} */
+  box(address, expires = new Date(Date.now() + 7 * DAY_MS).toISOString()) {
+    let box = this.boxes.get(address);
+    if (!box) {
+      box = { address, kind: 'disposable', created_at: new Date().toISOString(), expires_at: expires, token: `token-${address}`, messages: [], nextUid: 1 };
+      this.boxes.set(address, box);
+    }
+    return box;
+  }
+
+  /** @param {Mail} mail @param {Date} [at] */
+  deliver(mail, at = new Date()) {
+    const stored = this.#store(mail, at);
+    this.#announce(mail.to, { type: 'message.received', message: stored.summary });
+    return stored.summary;
+  }
+
+  /** @param {Mail} mail @param {Date} at @returns {Stored} */
+  #store(mail, at) {
+    const box = this.box(mail.to);
+    const id = `0199${String((this.#ids += 1)).padStart(8, '0')}-7000-8000-${String(this.#ids).padStart(12, '0')}`;
+    const text = mail.text ?? (mail.html ?? '').replace(/<(style|script)[\s\S]*?<\/\1>/gi, ' ').replace(/<[^>]*>/g, ' ');
+    const summary = {
+      id,
+      uid: box.nextUid++,
+      mailbox: mail.to,
+      cursor: '',
+      from: splitParty(mail.from ?? 'Sender <sender@example.org>'),
+      to: [splitParty(mail.to)],
+      subject: mail.subject ?? '',
+      preview: text.replace(/\s+/g, ' ').trim().slice(0, 200),
+      date: at.toISOString(),
+      received_at: at.toISOString(),
+      expires_at: new Date(at.getTime() + 7 * DAY_MS).toISOString(),
+      size: 900 + text.length + (mail.html?.length ?? 0) + (mail.attachments ?? []).reduce((sum, { content }) => sum + (content.length * 4) / 3, 0) | 0,
+      attachments: mail.attachments?.length ?? 0,
+      is_read: mail.isRead ?? false,
+      tags: mail.tags ?? [],
+    };
+    const stored = { mail, summary, written: null };
+    box.messages.push(stored);
+    return stored;
+  }
+
+  /** Many at once, without events. @param {string} address @param {number} count */
+  fill(address, count) {
+    const now = Date.now();
+    for (let i = 0; i < count; i += 1) {
+      this.#store(
+        { to: address, from: `Load ${i % 97} <load${i % 97}@example.org>`, subject: `Message number ${i + 1}`, text: `The body of message ${i + 1}.`, isRead: i % 3 !== 0 },
+        new Date(now - (count - i) * 1_000),
+      );
+    }
+  }
+
+  /** @param {string} address @param {string} id */
+  delete(address, id) {
+    const box = this.boxes.get(address);
+    const at = box?.messages.findIndex(({ summary }) => summary.id === id) ?? -1;
+    if (!box || at < 0) return false;
+    const [gone] = box.messages.splice(at, 1);
+    this.#announce(address, { type: 'message.deleted', id, uid: gone?.summary.uid });
+    return true;
+  }
+
+  /** @param {string} address @param {number} throughUid */
+  expire(address, throughUid) {
+    const box = this.box(address);
+    box.messages = box.messages.filter(({ summary }) => summary.uid > throughUid);
+    this.#announce(address, { type: 'messages.expired', through_uid: throughUid });
+  }
+
+  /** @param {string} address @param {Record<string, unknown>} frame */
+  #announce(address, frame) {
+    const logged = { stamp: (this.stamp += 1), mailbox: address, frame };
+    this.log.push(logged);
+    for (const { socket, mailboxes } of this.#clients) {
+      if (mailboxes.has('*') || mailboxes.has(address)) socket.send(this.#wire(logged));
+    }
+  }
+
+  /** @param {Logged} logged */
+  #wire({ stamp, mailbox, frame }) {
+    return { mailbox, cursor: `s${this.lineage}-${stamp}`, ...frame };
+  }
+
+  get #cursor() {
+    return `s${this.lineage}-${this.stamp}`;
+  }
+
+  // ---- WebSocket ----
+
+  /** @param {import('node:http').IncomingMessage} request @param {import('node:stream').Duplex} stream */
+  #upgrade(request, stream) {
+    if (request.url !== '/v1/ws') return stream.destroy();
+    const client = { socket: new Socket(request, stream), mailboxes: new Set() };
+    this.#clients.add(client);
+    stream.on('close', () => this.#clients.delete(client));
+    client.socket.onText = (text) => this.#command(client, JSON.parse(text));
+    return undefined;
+  }
+
+  /** @param {Client} client @param {any} command */
+  #command({ socket, mailboxes }, { type, mailbox, since, token }) {
+    if (type === 'unsubscribe') return void mailboxes.delete(mailbox);
+    if (this.access === 'token' && this.boxes.get(mailbox)?.token !== token) {
+      return socket.send({ type: 'error', problem: { type: 'urn:mailroom:problem:not-found', title: 'Not found', status: 404 } });
+    }
+    mailboxes.add(mailbox);
+    const [, lineage, stamp] = /^s(\d+)-(\d+)$/.exec(since ?? '') ?? [];
+    if (since && Number(lineage) !== this.lineage) {
+      return socket.send({ type: 'reset', mailbox, cursor: this.#cursor });
+    }
+    socket.send({ type: 'subscribed', mailbox, cursor: this.#cursor });
+    if (!since) return undefined;
+    for (const logged of this.log) {
+      if (logged.stamp > Number(stamp) && (mailbox === '*' || mailbox === logged.mailbox)) socket.send(this.#wire(logged));
+    }
+    return undefined;
+  }
+
+  // ---- HTTP ----
+
+  /** @param {import('node:http').IncomingMessage} request @param {import('node:http').ServerResponse} response */
+  async #serve(request, response) {
+    const url = new URL(request.url ?? '/', this.url);
+    this.requests.push(`${request.method} ${url.pathname}${url.search}`);
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    if (this.delayMs && url.pathname.startsWith('/v1/')) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
+    const token = request.headers.authorization?.replace('Bearer ', '') ?? url.searchParams.get('token') ?? '';
+    const answer = url.pathname.startsWith('/v1/')
+      ? this.#api(request.method ?? 'GET', url, token, body ? JSON.parse(body) : null)
+      : await this.#file(url.pathname);
+    const isRaw = Buffer.isBuffer(answer.body) || typeof answer.body === 'string';
+    response.writeHead(answer.status, {
+      'content-type': answer.type ?? (answer.status >= 400 ? 'application/problem+json' : 'application/json'),
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+      'cache-control': 'no-cache',
+      ...answer.headers,
+    });
+    response.end(answer.body === undefined ? undefined : isRaw ? answer.body : JSON.stringify(answer.body));
+  }
+
+  /** @param {string} path @returns {Promise<Answer>} */
+  async #file(path) {
+    const name = normalize(path === '/' ? '/index.html' : path);
+    try {
+      const body = await readFile(join(STATIC, name));
+      const type = TYPES[extname(name)] ?? 'application/octet-stream';
+      return { status: 200, body, type: `${type}; charset=utf-8`, headers: { 'content-security-policy': PAGE_POLICY } };
+    } catch {
+      return problem(404, 'not-found', 'There is nothing here.');
+    }
+  }
+
+  /** @param {string} method @param {URL} url @param {string} token @param {any} body @returns {Answer} */
+  #api(method, url, token, body) {
+    if (this.failWith) return problem(this.failWith, 'test', 'The test wants this to fail.');
+    const path = url.pathname.split('/').slice(2).map(decodeURIComponent);
+    const [noun, address = '', sub, id = '', view, n] = path;
+    if (noun === 'server') {
+      return ok({ version: '0.1.0', smtp: [{ host: '127.0.0.1', port: 2525 }], access: this.access });
+    }
+    if (noun === 'domains') return ok({ items: this.domains.map((domain, i) => ({ domain, is_default: i === 0 })) });
+    if (noun === 'mailboxes' && !address && method === 'POST') return this.#make(body);
+    if (this.access === 'token') {
+      if (!token) return problem(401, 'unauthorized', 'A token is needed.');
+      if (!address || this.boxes.get(address)?.token !== token) return problem(404, 'not-found', 'There is no such mailbox.');
+    }
+    if (noun === 'messages') return this.#list([...this.boxes.values()].flatMap((box) => box.messages), url);
+    if (noun !== 'mailboxes') return problem(404, 'not-found', 'There is nothing here.');
+    if (!address) return ok({ items: [...this.boxes.values()].map(boxView), next_cursor: null, cursor: this.#cursor });
+    if (sub === 'messages' && !id) {
+      if (method !== 'DELETE') return this.#list(this.boxes.get(address)?.messages ?? [], url);
+      this.expire(address, this.box(address).nextUid - 1);
+      return { status: 204 };
+    }
+    if (sub === 'messages') return this.#message(method, address, id, view, n, url, body);
+    return this.#mailbox(method, address, body);
+  }
+
+  /** @param {any} body @returns {Answer} */
+  #make({ address, local_part, domain, ttl }) {
+    const made = address ?? `${local_part}@${domain}`;
+    if (this.boxes.has(made)) return problem(409, 'mailbox-exists', `${made} exists already.`);
+    if (!/^[^\s@]+@[^\s@]+$/.test(made)) return problem(400, 'bad-address', `${made} is not an address.`);
+    const box = this.box(made, ttl ? new Date(Date.now() + hours(ttl)).toISOString() : null);
+    return { status: 201, body: { ...boxView(box), token: box.token } };
+  }
+
+  /** @param {string} method @param {string} address @param {any} body @returns {Answer} */
+  #mailbox(method, address, body) {
+    const box = this.boxes.get(address);
+    if (!box) return problem(404, 'not-found', 'There is no such mailbox.');
+    if (method === 'DELETE') {
+      this.boxes.delete(address);
+      this.#announce(address, { type: 'mailbox.deleted' });
+      return { status: 204 };
+    }
+    if (method === 'PATCH') box.expires_at = new Date(Date.now() + hours(body.ttl)).toISOString();
+    return ok(boxView(box));
+  }
+
+  /** @param {Stored[]} messages @param {URL} url @returns {Answer} */
+  #list(messages, url) {
+    const q = url.searchParams.get('q') ?? '';
+    const limit = Number(url.searchParams.get('limit') ?? 50);
+    const after = url.searchParams.get('page');
+    const found = messages
+      .filter((stored) => matches(stored, q))
+      .sort((a, b) => (a.summary.received_at < b.summary.received_at || (a.summary.received_at === b.summary.received_at && a.summary.id < b.summary.id) ? 1 : -1));
+    const from = after ? found.findIndex(({ summary }) => `${summary.mailbox} ${summary.id}` === after) + 1 : 0;
+    const items = found.slice(from, from + limit).map(({ summary }) => summary);
+    const last = items.at(-1);
+    const next = last && from + limit < found.length ? `${last.mailbox} ${last.id}` : null;
+    return ok({ items, next_cursor: next, cursor: this.#cursor });
+  }
+
+  /**
+   * @param {string} method @param {string} address @param {string} id @param {string|undefined} view
+   * @param {string|undefined} n @param {URL} url @param {any} body
+   * @returns {Answer}
+   */
+  #message(method, address, id, view, n, url, body) {
+    const stored = this.boxes.get(address)?.messages.find(({ summary }) => summary.id === id);
+    if (!stored) return problem(404, 'not-found', 'There is no such message.');
+    if (method === 'DELETE') {
+      this.delete(address, id);
+      return { status: 204 };
+    }
+    if (method === 'PATCH') {
+      stored.summary = { ...stored.summary, ...body };
+      this.#announce(address, { type: 'message.updated', message: stored.summary });
+      return ok(stored.summary);
+    }
+    stored.written ??= write(stored.mail);
+    const { raw, headers, parts } = stored.written;
+    if (view === 'raw') return { status: 200, body: raw, type: 'message/rfc822' };
+    if (view === 'html') {
+      const html = (stored.mail.html ?? '').replace(/cid:([\w.@-]+)/g, (_, cid) => {
+        const at = leaves(parts).find(({ filename }) => stored.mail.attachments?.some((each) => each.cid === cid && each.name === filename));
+        return `attachments/${at?.n ?? 0}`;
+      });
+      const policy = FRAME_POLICY(url.searchParams.has('remote'));
+      return { status: 200, body: `<!doctype html><meta charset="utf-8">${html}`, type: 'text/html; charset=utf-8', headers: { 'content-security-policy': policy } };
+    }
+    if (view === 'attachments') {
+      const part = leaves(parts).find((each) => each.n === Number(n));
+      if (!part?.content) return problem(404, 'not-found', 'There is no such part.');
+      const how = url.searchParams.has('inline') ? 'inline' : 'attachment';
+      return { status: 200, body: part.content, type: part.content_type, headers: { 'content-disposition': `${how}; filename="${part.filename}"` } };
+    }
+    return ok(detail(stored, headers, parts));
+  }
+}
+
+/** @param {Stored} stored @param {unknown} headers @param {import('../mail.mjs').Node[]} parts */
+function detail({ mail, summary }, headers, parts) {
+  const both = `${mail.subject ?? ''}\n${mail.text ?? mail.html ?? ''}`;
+  /** @param {import('../mail.mjs').Node} node @returns {object} */
+  const shape = ({ content: _, parts: children, ...rest }) => ({ ...rest, parts: children.map(shape) });
+  return {
+    ...summary,
+    envelope: { reverse_path: summary.from.address, recipients: [mail.to], helo: 'mail.example.org', client: '192.0.2.7', protocol: 'ESMTP' },
+    headers,
+    text: mail.text ?? null,
+    html: mail.html ?? null,
+    has_remote_content: /(src|href)=["']?https?:|url\(/i.test((mail.html ?? '').replace(/<a\s[^>]*>/gi, '')),
+    parts: parts.map(shape),
+    codes: [...both.matchAll(/\b\d{6}\b/g)].map(([code]) => code).slice(0, 3),
+    links: [...both.matchAll(/https?:\/\/[^\s"'<>)]+/g)].map(([url]) => ({ url, text: '' })),
+  };
+}
+
+/** @param {import('../mail.mjs').Node[]} parts @returns {import('../mail.mjs').Node[]} */
+const leaves = (parts) => parts.flatMap((part) => (part.parts.length ? leaves(part.parts) : [part]));
+
+/** @param {Stored} stored @param {string} q */
+function matches({ mail, summary }, q) {
+  return q
+    .split(/\s+/)
+    .filter(Boolean)
+    .every((word) => {
+      const [, name, value = ''] = /^(\w+):(.*)$/.exec(word) ?? [];
+      if (name === 'is') return value === 'unread' ? !summary.is_read : summary.is_read;
+      if (name === 'has') return summary.attachments > 0;
+      if (name === 'from') return JSON.stringify(summary.from).toLowerCase().includes(value.toLowerCase());
+      if (name === 'subject') return summary.subject.toLowerCase().includes(value.toLowerCase());
+      return `${summary.subject} ${mail.text ?? mail.html ?? ''} ${mail.from}`.toLowerCase().includes(word.toLowerCase());
+    });
+}
+
+/** @param {Box} box */
+const boxView = ({ address, kind, created_at, expires_at, messages }) => ({
+  address,
+  kind,
+  created_at,
+  expires_at,
+  messages: messages.length,
+  unread: messages.filter(({ summary }) => !summary.is_read).length,
+  bytes: messages.reduce((sum, { summary }) => sum + summary.size, 0),
+});
+
+/** @param {string} ttl */
+const hours = (ttl) => Number.parseInt(ttl, 10) * { s: 1_000, m: 60_000, h: 3_600_000, d: DAY_MS }[/** @type {'s'|'m'|'h'|'d'} */ (ttl.at(-1))];
+
+/** @param {unknown} body @returns {Answer} */
+const ok = (body) => ({ status: 200, body });
+
+/** @param {number} status @param {string} name @param {string} detail @returns {Answer} */
+const problem = (status, name, detail) => ({ status, body: { type: `urn:mailroom:problem:${name}`, title: name, status, detail } });
