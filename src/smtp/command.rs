@@ -129,7 +129,7 @@ fn mail(argument: &str) -> Result<Mail, Reply> {
 }
 
 impl Mail {
-    /// Notes one `keyword[=value]` (RFC 5321 §4.1.2). Each may be given once (§4.1.1.11 leaves repeats undefined).
+    /// Notes one `keyword[=value]` (RFC 5321 §4.1.2). A second SIZE would leave open which one is meant.
     fn parameter(&mut self, parameter: &str) -> Result<(), Reply> {
         let (keyword, value) = match parameter.split_once('=') {
             Some((keyword, value)) => (keyword, Some(value)),

@@ -133,6 +133,12 @@ impl Decoder {
         self.state == State::End
     }
 
+    /// Octets of the message so far, stored or not.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
     /// What is wrong with the message so far.
     #[must_use]
     pub const fn fault(&self) -> Option<Fault> {
@@ -233,7 +239,8 @@ impl Decoder {
 
 /// Appends `message` as it goes over the wire after DATA: dots at the start of a line doubled, and the end of the data.
 ///
-/// `message` has CRLF line ends; a last line without one gets it.
+/// `message` has CRLF line ends; a last line without one gets it. Should a lone LF be in it all the same, a dot after it is
+/// doubled too: there are servers that would end the data there.
 pub fn encode(message: &[u8], out: &mut Vec<u8>) {
     let mut rest = message;
     while !rest.is_empty() {

@@ -16,7 +16,7 @@ pub struct Limits {
     /// A text line without CRLF; beyond it 550 5.6.0. Default 1 MiB: RFC 5321 §4.5.3.1.6 promises 998, but applications
     /// write a whole HTML body as one line, and Postfix takes it.
     pub max_text_line: usize,
-    /// A command line with CRLF; beyond it 500 5.5.6. Default 2048, as in Postfix: RFC 5321 §4.5.3.1.4 asks for 512, and
+    /// A command line with CRLF; beyond it 500 5.5.2. Default 2048, as in Postfix: RFC 5321 §4.5.3.1.4 asks for 512, and
     /// each extension adds to it.
     pub max_command_line: usize,
     /// Permanent errors of the client since its last accepted message; then 421 4.7.0 and the end. Default 20, as in Postfix.

@@ -1,7 +1,7 @@
 //! SMTP as a protocol, pure: bytes in, replies and events out. No sockets, no actors, no clock.
 //!
-//! Map: [`server`] is the server's side of a session; it reads lines with [`line`], commands with [`command`] (paths with
-//! [`path`]), messages with [`data`], and answers from the table [`reply`] and with [`extensions`]; [`limits`] bounds it all.
+//! Map: [`server`] is the server's side of a session. It reads lines with `line`, commands with [`command`] and `path`,
+//! messages with [`data`], and answers from the table [`reply`] and with [`extensions`]; [`limits`] bounds it all.
 
 pub mod command;
 pub mod data;

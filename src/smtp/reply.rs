@@ -109,7 +109,7 @@ replies! {
     OK "ok" = 250 "2.0.0" "OK";
     RESET "reset" = 250 "2.0.0" "Transaction forgotten";
     HELP "help" = 214 "2.0.0" "Commands:";
-    CANNOT_VERIFY "cannot_verify" = 252 "2.1.5" "Not verified here, but the address may be tried with RCPT";
+    CANNOT_VERIFY "cannot_verify" = 252 "2.0.0" "Not verified here, but the address may be tried with RCPT";
 
     // The transaction.
     SENDER_OK "sender_ok" = 250 "2.1.0" "Sender accepted";
@@ -120,7 +120,8 @@ replies! {
 
     // Commands that cannot be carried out.
     SYNTAX_ERROR "syntax_error" = 500 "5.5.2" "Not an SMTP command";
-    COMMAND_TOO_LONG "command_too_long" = 500 "5.5.6" "Command line too long";
+    /// RFC 5321 §4.2.2 counts an overlong line among the syntax errors; 5.5.6 is for AUTH exchanges alone (RFC 4954 §6).
+    COMMAND_TOO_LONG "command_too_long" = 500 "5.5.2" "Command line too long";
     /// A command line ended by a lone LF; the session ends, so that nothing hidden behind it is obeyed.
     COMMAND_BARE_LINE_END "command_bare_line_end" = 521 "5.5.2" "Command lines end with CR LF, not with LF alone; closing";
     BAD_ARGUMENTS "bad_arguments" = 501 "5.5.4" "Wrong arguments for this command";

@@ -5,6 +5,7 @@
 //! [`Server::message`]; until then `input` takes nothing. Commands may come many at once (PIPELINING, RFC 2920); replies keep
 //! their order. Ends with [`Step::Close`]: write what is in `out`, then close.
 
+mod commands;
 mod transaction;
 
 use std::sync::Arc;
@@ -12,9 +13,7 @@ use std::sync::Arc;
 pub use transaction::Message;
 use transaction::{Hello, Receiving, Transaction};
 
-use super::command::{self, Command, ForwardPath, Mail};
 use super::data::LineEnds;
-use super::extensions;
 use super::limits::Limits;
 use super::line::{Line, LineReader};
 use super::reply::{self, Reply};
@@ -213,7 +212,14 @@ impl Server {
         message + self.line.len()
     }
 
-    /// The refusals written since the last call, in order, for the log and the metrics.
+    /// Octets of the message that is coming in, kept or not, for the minimum rate.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        if let State::Receiving(receiving) = &self.state { receiving.received() } else { 0 }
+    }
+
+    /// The refusals written since the last call, in order, for the log and the metrics: the server's own and those it was
+    /// given. To be taken after each input, since they are kept until then.
     pub fn take_refusals(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.refusals)
     }
@@ -255,117 +261,6 @@ impl Server {
         (taken, step)
     }
 
-    /// Carries out one line; `None` is one over the limit.
-    fn command(&mut self, line: Option<&[u8]>, out: &mut Vec<u8>) -> Option<Step> {
-        if self.commands >= self.limits.max_commands {
-            self.close(reply::TOO_MANY_COMMANDS, out);
-            return None;
-        }
-        self.commands += 1;
-        match line.map_or(Err(reply::COMMAND_TOO_LONG), command::parse) {
-            Ok(Command::Rcpt(path)) => return self.rcpt(path, out),
-            Ok(Command::Data) => return self.data_command(out),
-            Ok(Command::Mail(mail)) => self.mail(mail, out),
-            Ok(Command::Ehlo(name)) => self.hello(name, true, out),
-            Ok(Command::Helo(name)) => self.hello(name, false, out),
-            Ok(Command::Rset) => {
-                self.state = State::Ready;
-                reply::RESET.write(out);
-            }
-            Ok(Command::Noop) => reply::OK.write(out),
-            Ok(Command::Vrfy) => reply::CANNOT_VERIFY.write(out),
-            Ok(Command::Help) => extensions::write_help(out),
-            Ok(Command::Quit) => {
-                reply::CLOSING.write(out);
-                self.end();
-            }
-            Ok(Command::Http) => self.close(reply::NOT_SMTP, out),
-            Err(refusal) => self.refuse(refusal, out),
-        }
-        None
-    }
-
-    /// EHLO and HELO also end a transaction (RFC 5321 §4.1.4).
-    fn hello(&mut self, name: &str, esmtp: bool, out: &mut Vec<u8>) {
-        self.hello = Some(Hello { name: name.into(), esmtp });
-        self.state = State::Ready;
-        if esmtp {
-            extensions::write_ehlo(&self.host_name, self.limits.max_message_size, out);
-        } else {
-            extensions::write_helo(&self.host_name, out);
-        }
-    }
-
-    fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) {
-        let Some(hello) = &self.hello else { return self.refuse(reply::HELLO_FIRST, out) };
-        if !matches!(self.state, State::Ready) {
-            return self.refuse(reply::NESTED_MAIL, out);
-        }
-        let max_size = u64::try_from(self.limits.max_message_size).unwrap_or(u64::MAX);
-        if mail.size.is_some_and(|size| size > max_size) {
-            return self.refuse(reply::MESSAGE_TOO_BIG, out);
-        }
-        self.state = State::Envelope(Box::new(Transaction { hello: hello.clone(), mail, recipients: Vec::new() }));
-        reply::SENDER_OK.write(out);
-    }
-
-    fn rcpt(&mut self, path: ForwardPath, out: &mut Vec<u8>) -> Option<Step> {
-        let refusal = match std::mem::replace(&mut self.state, State::Ready) {
-            State::Envelope(transaction) => match self.admissible(path, &transaction) {
-                Ok(address) => {
-                    let declared_size = transaction.mail.size;
-                    self.state = State::AskedRecipient(transaction, address.clone());
-                    return Some(Step::Recipient { address, declared_size });
-                }
-                Err(refusal) => {
-                    self.state = State::Envelope(transaction);
-                    refusal
-                }
-            },
-            other => {
-                self.state = other;
-                reply::MAIL_FIRST
-            }
-        };
-        self.refuse(refusal, out);
-        None
-    }
-
-    /// The address of a path, if the protocol lets this transaction have it.
-    fn admissible(&self, path: ForwardPath, transaction: &Transaction) -> Result<Address, Reply> {
-        let address = match path {
-            ForwardPath::Mailbox(address) => address,
-            ForwardPath::Postmaster => Address::postmaster(&self.host_name).map_err(|_| reply::MAILBOX_UNKNOWN)?,
-        };
-        if !address.is_ascii() && !transaction.mail.smtputf8 {
-            return Err(reply::NEEDS_SMTPUTF8);
-        }
-        if transaction.recipients.len() >= self.limits.max_recipients {
-            return Err(reply::TOO_MANY_RECIPIENTS);
-        }
-        Ok(address)
-    }
-
-    fn data_command(&mut self, out: &mut Vec<u8>) -> Option<Step> {
-        let refusal = match std::mem::replace(&mut self.state, State::Ready) {
-            State::Envelope(transaction) if !transaction.recipients.is_empty() => {
-                let declared_size = transaction.mail.size;
-                self.state = State::AskedData(transaction);
-                return Some(Step::Data { declared_size });
-            }
-            State::Envelope(transaction) => {
-                self.state = State::Envelope(transaction);
-                reply::NO_RECIPIENTS
-            }
-            other => {
-                self.state = other;
-                reply::MAIL_FIRST
-            }
-        };
-        self.refuse(refusal, out);
-        None
-    }
-
     /// Writes a refusal, and ends the session when it was one too many. Only what the client did wrong counts: a full disk
     /// or mailbox is not its fault, and neither are recipients over the limit.
     fn refuse(&mut self, refusal: Reply, out: &mut Vec<u8>) {
@@ -387,6 +282,8 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn server() -> Server {
@@ -463,8 +360,21 @@ mod tests {
         assert_eq!(server.buffered(), 10);
         send(&mut server, "\n");
         assert_eq!(server.buffered(), 0, "a message that will be refused is not kept");
+        send(&mut server, "0123456789");
+        assert_eq!((server.buffered(), server.received()), (0, 20));
         send(&mut server, "\r\n.\r\nNOO");
         assert_eq!((server.buffered(), server.phase()), (3, Phase::Command));
+    }
+
+    #[test]
+    fn without_room_the_message_is_read_to_its_end_and_refused() {
+        let mut server = receiving();
+        send(&mut server, "text\r\n");
+        server.out_of_room();
+        assert_eq!(
+            send(&mut server, "more\r\n.\r\nNOOP\r\n"),
+            "452 4.3.1 Insufficient storage, try again later\r\n250 2.0.0 OK\r\n"
+        );
     }
 
     #[test]
@@ -498,5 +408,54 @@ mod tests {
         server.recipient(Err(reply::MAILBOX_UNKNOWN), &mut out);
         assert!(out.ends_with(b"421 4.7.0 Too many errors, closing\r\n"));
         assert!(matches!(server.input(b"", &mut out), (0, Some(Step::Close))));
+    }
+
+    /// Feeds the pieces, accepts everything, and gives all that was answered.
+    fn transcript(pieces: &[&[u8]]) -> String {
+        let limits = Limits { max_errors: 5, max_recipients: 2, max_command_line: 40, ..Limits::default() };
+        let mut server = Server::new(Arc::new(limits), "mx.test".into());
+        let mut out = Vec::new();
+        for piece in pieces {
+            let mut rest = *piece;
+            loop {
+                let (taken, step) = server.input(rest, &mut out);
+                rest = &rest[taken..];
+                match step {
+                    None => break,
+                    Some(Step::Close) => return String::from_utf8(out).unwrap(),
+                    Some(Step::Recipient { .. }) => server.recipient(Ok(()), &mut out),
+                    Some(Step::Data { .. }) => server.data(Ok(()), &mut out),
+                    Some(Step::Message(message)) => server.message(Ok(&format!("{:?}", message.data)), &mut out),
+                }
+            }
+            assert!(rest.is_empty());
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_session_reads_the_same_however_it_is_cut(
+            lines in proptest::collection::vec(proptest::sample::select(vec![
+                "EHLO a\r\n", "HELO a\r\n", "MAIL FROM:<a@b.test>\r\n", "RCPT TO:<c@d.test>\r\n", "DATA\r\n", "RSET\r\n",
+                "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n", ".\r\n", "..\r\n", "text\r\n.\r\n",
+                "text\r\n", "\r\n", "\r", "\n", ".", "\0", "QUIT\r\n", "an endless line, longer than the limit allows", "é",
+            ]), 0..25),
+            cuts in proptest::collection::vec(1..15_usize, 0..20),
+        ) {
+            let input = lines.concat().into_bytes();
+            let mut pieces = Vec::new();
+            let mut rest = input.as_slice();
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            pieces.push(rest);
+            let whole = transcript(&[&input]);
+            prop_assert_eq!(&transcript(&pieces), &whole);
+            prop_assert_eq!(&transcript(&input.chunks(1).collect::<Vec<_>>()), &whole);
+            prop_assert!(whole.is_empty() || whole.ends_with("\r\n"));
+        }
     }
 }

@@ -71,6 +71,10 @@ impl Receiving {
         self.data.len()
     }
 
+    pub fn received(&self) -> usize {
+        self.decoder.size()
+    }
+
     /// Takes input and gives how much of it; less than all, or [`Self::is_whole`], once the end of the data was seen.
     pub fn decode(&mut self, input: &[u8]) -> usize {
         if self.data.capacity() == 0 && self.decoder.fault().is_none() {
