@@ -20,9 +20,6 @@ use super::session::{Drain, Site, SmtpSession};
 use crate::mail::id::SessionId;
 use crate::smtp::reply;
 
-/// Pending connections that the kernel keeps; it takes no more than `net.core.somaxconn`.
-const BACKLOG: i32 = 4_096;
-
 /// A bound listener.
 pub struct Listener {
     socket: StdListener,
@@ -69,21 +66,12 @@ impl Sessions {
 }
 
 impl Listener {
-    /// Binds the address.
+    /// Takes a socket that listens already.
     ///
     /// # Errors
-    /// Why the kernel refused it (taken, not allowed, not ours).
-    pub fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+    /// When its address is gone.
+    pub fn new(socket: StdListener) -> std::io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let socket = StdListener::from(socket);
         let local = socket.local_addr()?;
         Ok(Self { socket, local })
     }

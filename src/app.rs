@@ -1,0 +1,199 @@
+//! Constructs and connects everything: the only place that knows all stages. Start, drain, stop.
+//!
+//! Called by `cli::serve` and by tests, inside a running actix system. Order of a start: operations listener (so that
+//! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners; a stop goes the other way:
+//! no new work, what was promised is finished, sockets are told 1012, the store is flushed.
+
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Arbiter, ArbiterHandle};
+use anyhow::Context as _;
+use futures_util::future::{AbortHandle, abortable};
+
+use self::status::Status;
+use crate::config::Config;
+use crate::inbound::Inbound;
+use crate::inbound::announcer::Announcer;
+use crate::inbound::config::{AccessMode, BareLineEnds, SmtpConfig};
+use crate::inbound::gate::Gate;
+use crate::inbound::listener::{Listener, Sessions};
+use crate::inbound::policy::Policy;
+use crate::inbound::session::Site;
+use crate::ops::{self, Ops, Phase};
+use crate::smtp::data::LineEnds;
+use crate::smtp::limits::Limits;
+use crate::startup::{self, StartError};
+use crate::store::{self, Faults, Store};
+use crate::telemetry::Recorder;
+
+/// How often singletons that died are looked for.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// A running server.
+pub struct App {
+    /// Where it listens, with the ports that were given for port 0.
+    pub smtp: Vec<SocketAddr>,
+    pub http: Vec<SocketAddr>,
+    pub ops: SocketAddr,
+    pub store: Store,
+    pub inbound: Inbound,
+    status: Arc<Status>,
+    sessions: Sessions,
+    web: Web,
+    ops_server: Ops,
+    arbiters: Vec<Arbiter>,
+    checks: AbortHandle,
+    stop_within: Duration,
+}
+
+/// What differs between a server and a test of one.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// The process's recorder, when it has one already.
+    pub recorder: Option<Recorder>,
+    pub faults: Faults,
+}
+
+impl App {
+    /// Starts everything; returns when mail is received.
+    ///
+    /// # Errors
+    /// One line for the operator: a taken port, an unwritable or locked directory, a database that does not open.
+    pub async fn start(config: Config, extras: Extras) -> anyhow::Result<Self> {
+        let (soft, hard) = startup::raise_descriptor_limit();
+        tracing::info!(soft, hard, "descriptor limit before, raised to the hard one");
+        let recorder = extras.recorder.map_or_else(Recorder::install, Ok)?;
+        let smtp = bind_smtp(&config.smtp)?;
+        let http = bind_http(&config)?;
+        let gate = gate(&config.smtp);
+        let announcer = Announcer::default();
+        let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
+        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
+        let ops_listener = startup::listen(config.ops.listen, "operations", "--ops")?;
+        let ops_server = ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone())?;
+
+        let store = Store::open(&store_config(&config), Arc::new(announcer), extras.faults).await?;
+        status.opened(store.clone());
+        let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let policy = Policy::new(&config.mailboxes, &config.domains);
+        let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
+        let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
+        let web = Web::start(&config, http, &store, &inbound, &smtp_addresses)?;
+        let site = Arc::new(site(&config.smtp, gate, &inbound));
+        let sessions = Sessions::default();
+        for listener in smtp {
+            listener.serve(&site, &sessions, &handles)?;
+        }
+        status.set(Phase::Running);
+        let ops = ops_server.addr;
+        let http = web.addresses.clone();
+        let checks = watch_over(inbound.clone(), recorder);
+        let stop_within = config.runtime.stop_within.0;
+        let smtp = smtp_addresses;
+        Ok(Self { smtp, http, ops, store, inbound, status, sessions, web, ops_server, arbiters, checks, stop_within })
+    }
+
+    /// Stops: takes nothing new, finishes what was promised, flushes. Returns within `[runtime] stop_within`.
+    pub async fn stop(self) {
+        let began = Instant::now();
+        self.status.set(Phase::Draining);
+        let limit = self.stop_within;
+        let left = |part: u32| (limit / part).saturating_sub(began.elapsed() / part);
+        if !self.sessions.drain(left(2)).await {
+            tracing::warn!("some SMTP sessions did not end in time and are cut off");
+        }
+        self.web.stop(left(2)).await;
+        self.checks.abort();
+        if tokio::time::timeout(left(1), self.store.close()).await.is_err() {
+            tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
+        }
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+        self.ops_server.stop().await;
+        tracing::info!(duration_ms = began.elapsed().as_millis(), "stopped");
+    }
+}
+
+/// Looks after singletons that died, and after the recorder, until aborted.
+fn watch_over(inbound: Inbound, recorder: Recorder) -> AbortHandle {
+    let (upkeep, handle) = abortable(async move {
+        actix::spawn(recorder.upkeep());
+        loop {
+            tokio::time::sleep(CHECK_EVERY).await;
+            inbound.check();
+        }
+    });
+    actix::spawn(upkeep);
+    handle
+}
+
+fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
+    let bind = |url: &String| {
+        let address = url.strip_prefix("smtp://").with_context(|| {
+            format!("[smtp] listen has {url:?}; expected smtp://address:port, such as \"smtp://127.0.0.1:2525\"")
+        })?;
+        let address = address.parse().with_context(|| {
+            format!("[smtp] listen has {url:?}, whose address is not an IP address with a port")
+        })?;
+        Ok(Listener::new(startup::listen(address, "SMTP", "--smtp")?)?)
+    };
+    config.listen.iter().map(bind).collect()
+}
+
+/// The settings of the store, with what it needs to know of `[mailboxes]`.
+fn store_config(config: &Config) -> store::Config {
+    let mailboxes = &config.mailboxes;
+    store::Config {
+        data: config.runtime.data.clone(),
+        database: config.database.clone(),
+        bodies: config.bodies.clone(),
+        defaults: store::Defaults {
+            message_ttl: mailboxes.message_ttl.0.map(|ttl| ttl.0),
+            max_messages: mailboxes.max_messages.0.map(|count| count.0),
+            max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
+            when_full: mailboxes.when_full.into(),
+        },
+    }
+}
+
+fn gate(config: &SmtpConfig) -> Arc<Gate> {
+    Gate::new(config.max_sessions, config.max_sessions_per_client, config.max_bytes_in_flight.0)
+}
+
+fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
+    let limits = Limits {
+        max_message_size: config.max_message_size.as_usize(),
+        max_recipients: config.max_recipients,
+        max_errors: config.max_errors,
+        line_ends: match config.bare_line_ends {
+            BareLineEnds::Refuse => LineEnds::Refuse,
+            BareLineEnds::Normalise => LineEnds::Normalise,
+        },
+        ..Limits::default()
+    };
+    Site {
+        door: Arc::new(inbound.door(config.commit_timeout.0)),
+        gate,
+        limits: Arc::new(limits),
+        host_name: host_name(config).into(),
+        read_timeout: config.read_timeout.0,
+        write_timeout: config.write_timeout.0,
+        data_timeout: config.data_timeout.0,
+        min_data_rate: config.min_data_rate.0,
+    }
+}
+
+fn host_name(config: &SmtpConfig) -> String {
+    if !config.hostname.is_empty() {
+        return config.hostname.clone();
+    }
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy();
+    if name.is_empty() { "localhost".into() } else { name.into_owned() }
+}

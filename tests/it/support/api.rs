@@ -1,0 +1,97 @@
+//! HTTP calls to the server under test.
+
+use std::net::SocketAddr;
+
+use awc::http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::PATIENCE;
+
+pub struct Api {
+    pub address: SocketAddr,
+    token: Option<String>,
+}
+
+/// An answer: status, headers, body.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Api {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, token: None }
+    }
+
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { address: self.address, token: Some(token.into()) }
+    }
+
+    pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        let client = awc::Client::builder().timeout(PATIENCE * 2).disable_redirects().finish();
+        let mut request = client.request(method, format!("http://{}{path}", self.address));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+        }
+        let sent = match body {
+            Some(body) => request.send_json(&body).await,
+            None => request.send().await,
+        };
+        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let body = response.body().limit(64 << 20).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        Answer { status: response.status(), headers, body: body.to_vec() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], None).await
+    }
+
+    /// A GET that must be answered 200 with JSON.
+    pub async fn json(&self, path: &str) -> Value {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, &[], Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PATCH, path, &[], Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, &[], None).await
+    }
+
+    /// Subjects of a mailbox's messages, newest first.
+    pub async fn subjects(&self, mailbox: &str) -> Vec<String> {
+        let list = self.json(&format!("/v1/mailboxes/{mailbox}/messages?limit=100")).await;
+        let items = list["items"].as_array().expect("items");
+        items.iter().map(|item| item["subject"].as_str().expect("a subject").to_owned()).collect()
+    }
+}

@@ -1,0 +1,119 @@
+//! The program itself in a process of its own, for what only a process can show: being killed, being traced.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use super::{Api, PATIENCE, POLL, SmtpClient};
+
+/// Killed when dropped.
+pub struct Process {
+    child: Child,
+    pub smtp: SocketAddr,
+    pub http: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+/// How to start one; the ports stay the same over restarts.
+#[derive(Clone)]
+pub struct Plan {
+    pub data: PathBuf,
+    pub smtp: SocketAddr,
+    pub http: SocketAddr,
+    pub ops: SocketAddr,
+    /// What stands before the program, such as `strace` with its options.
+    pub wrapper: Vec<String>,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Plan {
+    pub fn new(data: &Path) -> Self {
+        let [smtp, http, ops] = free_addresses();
+        let environment = vec![("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into())];
+        Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), environment }
+    }
+
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The command line, for those who start it in their own way.
+    pub fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_mailroom");
+        let mut words = self.wrapper.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg("serve").arg("--data").arg(&self.data);
+        for (flag, address) in [("--smtp", self.smtp), ("--http", self.http), ("--ops", self.ops)] {
+            command.arg(flag).arg(address.to_string());
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env("MAILROOM__LOG__LEVEL", "warn").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&self) -> Process {
+        let child = self.command().spawn().expect("the program starts");
+        let mut process = Process { child, smtp: self.smtp, http: self.http, ops: self.ops };
+        process.ready().await;
+        process
+    }
+}
+
+impl Process {
+    async fn ready(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        let client = awc::Client::default();
+        loop {
+            let answer = client.get(format!("http://{}/health/ready", self.ops)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                panic!("the program ended instead of getting ready: {status}");
+            }
+            assert!(Instant::now() < end, "the program does not get ready");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, as a power cut for everything but the page cache.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("is gone");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("a process of ours");
+        self.child.wait().expect("is gone")
+    }
+
+    pub fn api(&self) -> Api {
+        Api::new(self.http)
+    }
+
+    pub async fn smtp(&self) -> SmtpClient {
+        SmtpClient::connect(self.smtp).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Addresses that were free a moment ago, all different.
+pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    std::array::from_fn(|i| held[i].local_addr().expect("an address"))
+}

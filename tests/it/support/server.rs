@@ -1,0 +1,86 @@
+//! The whole application in this process, on free ports, in a temporary directory.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+use mailroom::app::{App, Extras};
+use mailroom::config::Config;
+use mailroom::store::Faults;
+use mailroom::telemetry::Recorder;
+
+use super::{Api, SmtpClient};
+
+/// Must be stopped with [`TestServer::stop`] where the test looks at what a stop does; dropping it is enough elsewhere.
+pub struct TestServer {
+    pub app: App,
+    pub faults: Faults,
+    pub config: Config,
+    pub data: tempfile::TempDir,
+}
+
+impl TestServer {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts with the defaults, changed by `change`.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.runtime.data = data.path().to_owned();
+        config.smtp.listen = vec!["smtp://127.0.0.1:0".into()];
+        config.smtp.hostname = "mx.mailroom.test".into();
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        config.ops.listen = "127.0.0.1:0".parse().unwrap();
+        config.database.min_free = mailroom::mail::units::Bytes(1);
+        change(&mut config);
+        let faults = Faults::default();
+        let app = launch(&config, &faults).await;
+        Self { app, faults, config, data }
+    }
+
+    /// Stops and starts again on the same data, with the same settings.
+    pub async fn restart(self) -> Self {
+        let Self { app, faults, config, data } = self;
+        app.stop().await;
+        let app = launch(&config, &faults).await;
+        Self { app, faults, config, data }
+    }
+
+    pub async fn stop(self) -> tempfile::TempDir {
+        self.app.stop().await;
+        self.data
+    }
+
+    pub fn smtp_address(&self) -> SocketAddr {
+        self.app.smtp[0]
+    }
+
+    pub async fn smtp(&self) -> SmtpClient {
+        SmtpClient::connect(self.smtp_address()).await
+    }
+
+    pub fn api(&self) -> Api {
+        Api::new(self.app.http[0])
+    }
+
+    /// Delivers one message and fails unless it is answered 250.
+    pub async fn deliver(&self, to: &str, message: &str) {
+        let mut smtp = self.smtp().await;
+        smtp.hello().await;
+        let reply = smtp.send("ann@sender.test", &[to], message.as_bytes()).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+        smtp.quit().await;
+    }
+}
+
+async fn launch(config: &Config, faults: &Faults) -> App {
+    let extras = Extras { recorder: Some(recorder()), faults: faults.clone() };
+    App::start(config.clone(), extras).await.expect("the server starts")
+}
+
+/// One for the process: a recorder can be installed only once.
+fn recorder() -> Recorder {
+    static RECORDER: OnceLock<Recorder> = OnceLock::new();
+    RECORDER.get_or_init(|| Recorder::install().expect("the first recorder of this process")).clone()
+}
