@@ -4,21 +4,23 @@
 //! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners; a stop goes the other way:
 //! no new work, what was promised is finished, sockets are told 1012, the store is flushed.
 
+mod http;
 mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Arbiter, ArbiterHandle};
+use actix::Arbiter;
 use anyhow::Context as _;
 use futures_util::future::{AbortHandle, abortable};
 
+use self::http::{Content, Web};
 use self::status::Status;
 use crate::config::Config;
 use crate::inbound::Inbound;
 use crate::inbound::announcer::Announcer;
-use crate::inbound::config::{AccessMode, BareLineEnds, SmtpConfig};
+use crate::inbound::config::{BareLineEnds, SmtpConfig};
 use crate::inbound::gate::Gate;
 use crate::inbound::listener::{Listener, Sessions};
 use crate::inbound::policy::Policy;
@@ -26,7 +28,7 @@ use crate::inbound::session::Site;
 use crate::ops::{self, Ops, Phase};
 use crate::smtp::data::LineEnds;
 use crate::smtp::limits::Limits;
-use crate::startup::{self, StartError};
+use crate::startup;
 use crate::store::{self, Faults, Store};
 use crate::telemetry::Recorder;
 
@@ -37,7 +39,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 pub struct App {
     /// Where it listens, with the ports that were given for port 0.
     pub smtp: Vec<SocketAddr>,
-    pub http: Vec<SocketAddr>,
+    pub http: SocketAddr,
     pub ops: SocketAddr,
     pub store: Store,
     pub inbound: Inbound,
@@ -68,7 +70,7 @@ impl App {
         tracing::info!(soft, hard, "descriptor limit before, raised to the hard one");
         let recorder = extras.recorder.map_or_else(Recorder::install, Ok)?;
         let smtp = bind_smtp(&config.smtp)?;
-        let http = bind_http(&config)?;
+        let http = startup::listen(config.http.listen, "HTTP", "--http")?;
         let gate = gate(&config.smtp);
         let announcer = Announcer::default();
         let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
@@ -83,7 +85,8 @@ impl App {
         let policy = Policy::new(&config.mailboxes, &config.domains);
         let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
-        let web = Web::start(&config, http, &store, &inbound, &smtp_addresses)?;
+        let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
+        let web = Web::start(http, &config.http, &config.sockets, content)?;
         let site = Arc::new(site(&config.smtp, gate, &inbound));
         let sessions = Sessions::default();
         for listener in smtp {
@@ -91,7 +94,7 @@ impl App {
         }
         status.set(Phase::Running);
         let ops = ops_server.addr;
-        let http = web.addresses.clone();
+        let http = web.address;
         let checks = watch_over(inbound.clone(), recorder);
         let stop_within = config.runtime.stop_within.0;
         let smtp = smtp_addresses;

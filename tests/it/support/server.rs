@@ -61,7 +61,7 @@ impl TestServer {
     }
 
     pub fn api(&self) -> Api {
-        Api::new(self.app.http[0])
+        Api::new(self.app.http)
     }
 
     /// Delivers one message and fails unless it is answered 250.
