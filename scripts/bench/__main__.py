@@ -1,0 +1,42 @@
+"""Runs the benchmark suite and writes the table: python3 scripts/bench [row ...] [--quick] [--write docs/benchmarks.md]
+
+Every ratio is taken within one run on one machine, its sides alternating, medians of three. Peers that are not
+installed are named as missing; their rows are left out, never filled in.
+"""
+
+import argparse
+import sys
+
+import rows
+from machine import describe
+from table import render
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("only", nargs="*", help="names of rows; all without one: " + ", ".join(rows.ALL))
+    parser.add_argument("--binary", required=True, help="the release build of mailroom")
+    parser.add_argument("--constant", required=True, help="the release build of examples/constant")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round: to try the suite itself")
+    parser.add_argument("--write", metavar="FILE", help="also write the table there")
+    options = parser.parse_args()
+    unknown = [name for name in options.only if name not in rows.ALL]
+    if unknown:
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(rows.ALL)}")
+    results = []
+    for name in options.only or rows.ALL:
+        for result in rows.ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
+            print(result.line(), flush=True)
+            results.append(result)
+    text = render(describe(options.binary), results, options.quick)
+    print(text)
+    if options.write:
+        with open(options.write, "w", encoding="utf-8") as file:
+            file.write(text)
+    missed = [result for result in results if result.met is False]
+    if missed:
+        print(f"{len(missed)} rows below their floor", file=sys.stderr)
+    return 1 if missed else 0
+
+
+sys.exit(main())
