@@ -1,1 +1,15 @@
-//! The schema.
+//! The schema, one migration a file; one schema for every engine that `store` knows.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_store;
+
+/// All migrations in order.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_store::Migration)]
+    }
+}
