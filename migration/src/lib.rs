@@ -13,3 +13,11 @@ impl MigratorTrait for Migrator {
         vec![Box::new(m0001_store::Migration)]
     }
 }
+
+/// Brings the database to the present schema.
+///
+/// # Errors
+/// What the database says.
+pub async fn up(db: &sea_orm::DatabaseConnection) -> Result<(), DbErr> {
+    Migrator::up(db, None).await
+}

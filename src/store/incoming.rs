@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
 use crate::mail::event::Announced;
@@ -23,7 +25,7 @@ pub struct Incoming {
 }
 
 /// One mailbox that gets the message, and the recipients (as they were written) that led to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     pub mailbox: MailboxKey,
     pub recipients: Vec<String>,

@@ -3,16 +3,56 @@
 //! Callers see [`Store`]: `append` and the changes go through the one [`writer`], reads through a pool of their
 //! own. Every committed change is told to the [`Announce`] given at start, in commit order, before its caller
 //! hears of it.
+//!
+//! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
+//! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
+//! pages; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
+pub mod bodies;
+pub mod cache;
+pub(crate) mod columns;
+pub mod compaction;
+pub mod config;
+pub mod connect;
+pub mod directory;
+pub mod events;
+pub mod faults;
 pub mod incoming;
+pub mod list;
+pub mod lookup;
 pub mod mailboxes;
 pub mod messages;
+pub mod metrics;
+pub mod open;
 pub mod replay;
+pub(crate) mod space;
+pub(crate) mod writer;
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use sea_orm::DatabaseConnection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
+pub use directory::OpenError;
+pub use faults::{Fault, Faults};
 pub use incoming::{Announce, Body, Incoming, Part, WriteFailed};
 pub use mailboxes::{Mailbox, MailboxPatch, NewMailbox, Origin, Ttl, WhenFull};
 pub use messages::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, StoredMessage};
 pub use replay::{Position, Replay};
+
+use crate::mail::address::MailboxKey;
+use crate::mail::cursor::StreamCursor;
+use crate::mail::id::DeliveryId;
+use crate::mail::summary::Listed;
+use crate::mail::time::Timestamp;
+use writer::Shared;
+use writer::requests::{Reply, Request};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +82,24 @@ pub enum StoreError {
 
 /// The store, open: a cheap handle that every stage may clone.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Connections that only read.
+    read: DatabaseConnection,
+    deliveries: mpsc::Sender<Incoming>,
+    requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
+    bodies: PathBuf,
+    defaults: Defaults,
+    compact_below: u32,
+    /// Segments that were compacted and what still lived in them then.
+    tried: Mutex<HashMap<i64, i64>>,
+    /// Nobody else may open the directory as long as this is here.
+    _lock: File,
+}
 
 /// What of the store's work can be seen from outside: for readiness, metrics and refusals.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,117 +115,136 @@ pub struct StoreStatus {
     pub healthy: bool,
 }
 
-#[expect(
-    clippy::unused_async,
-    clippy::unimplemented,
-    unused_variables,
-    reason = "the signatures, before the store behind them"
-)]
 impl Store {
     /// Hands a delivery to the writer.
     ///
     /// # Errors
     /// Gives it back when the writer's queue is full or closed (451 at SMTP).
     pub fn append(&self, incoming: Incoming) -> Result<(), Box<Incoming>> {
-        unimplemented!()
+        self.inner.deliveries.try_send(incoming).map_err(|refused| Box::new(refused.into_inner()))
     }
+
     /// What can be seen from outside; reads a few atomics.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
-        unimplemented!()
+        let shared = &self.inner.shared;
+        let queued = self.inner.deliveries.max_capacity() - self.inner.deliveries.capacity();
+        StoreStatus {
+            no_space: shared.space.no_space.load(Ordering::Relaxed),
+            free_bytes: shared.space.free.load(Ordering::Relaxed),
+            queued: queued as u64,
+            index_lag: 0,
+            healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.requests.is_closed(),
+        }
     }
+
     /// The present position of the stream over all mailboxes.
     #[must_use]
-    pub fn stream_head(&self) -> crate::mail::cursor::StreamCursor {
-        unimplemented!()
+    pub fn stream_head(&self) -> StreamCursor {
+        let shared = &self.inner.shared;
+        StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
     }
 
-    /// Rows of those keys that exist, in any order: one query.
-    pub async fn mailboxes(&self, keys: &[crate::mail::address::MailboxKey]) -> Result<Vec<Mailbox>, StoreError> {
-        unimplemented!()
-    }
-    pub async fn mailbox(&self, key: &crate::mail::address::MailboxKey) -> Result<Option<Mailbox>, StoreError> {
-        unimplemented!()
-    }
-    pub async fn mailbox_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<Mailbox>, StoreError> {
-        unimplemented!()
-    }
-    /// Ordered by key; `after` is `next` of the page before.
-    pub async fn list_mailboxes(&self, after: Option<&str>, limit: u32) -> Result<mailboxes::MailboxPage, StoreError> {
-        unimplemented!()
-    }
+    /// Makes a mailbox by a call.
+    ///
+    /// # Errors
     /// `Exists` when there is a row, made by mail or by a call, that has not ended.
     pub async fn create_mailbox(&self, new: NewMailbox) -> Result<Mailbox, StoreError> {
-        unimplemented!()
-    }
-    pub async fn alter_mailbox(
-        &self,
-        key: &crate::mail::address::MailboxKey,
-        patch: MailboxPatch,
-    ) -> Result<Mailbox, StoreError> {
-        unimplemented!()
-    }
-    /// Deletes it with all its mail; `NotFound` when there is none.
-    pub async fn delete_mailbox(&self, key: &crate::mail::address::MailboxKey) -> Result<(), StoreError> {
-        unimplemented!()
+        self.ask(|reply| Request::Create(new, reply)).await
     }
 
-    pub async fn list(&self, request: &ListRequest) -> Result<MessagePage, StoreError> {
-        unimplemented!()
+    /// Changes lifetime or quota; what is over the new quota goes with the next delivery.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn alter_mailbox(&self, key: &MailboxKey, patch: MailboxPatch) -> Result<Mailbox, StoreError> {
+        self.ask(|reply| Request::Alter(key.clone(), patch, reply)).await
     }
-    pub async fn message(
-        &self,
-        key: &crate::mail::address::MailboxKey,
-        id: crate::mail::id::DeliveryId,
-    ) -> Result<Option<StoredMessage>, StoreError> {
-        unimplemented!()
+
+    /// Deletes it with all its mail, which is out of sight at once and removed in the background by [`Store::expire`].
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn delete_mailbox(&self, key: &MailboxKey) -> Result<(), StoreError> {
+        self.ask(|reply| Request::DeleteMailbox(key.clone(), reply)).await
     }
-    /// The message byte for byte as stored; follows a body that compaction moved (reads the row again, once).
-    pub async fn body(&self, message: &StoredMessage) -> Result<bytes::Bytes, StoreError> {
-        unimplemented!()
-    }
-    /// The message as it is after the change.
+
+    /// Changes flags or tags and returns the message as it is then; a change of nothing makes no event.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such message.
     pub async fn update_message(
         &self,
-        key: &crate::mail::address::MailboxKey,
-        id: crate::mail::id::DeliveryId,
+        key: &MailboxKey,
+        id: DeliveryId,
         patch: MessagePatch,
-    ) -> Result<crate::mail::summary::Listed, StoreError> {
-        unimplemented!()
-    }
-    /// How many went.
-    pub async fn delete_messages(
-        &self,
-        key: &crate::mail::address::MailboxKey,
-        which: Deletion,
-    ) -> Result<u64, StoreError> {
-        unimplemented!()
+    ) -> Result<Listed, StoreError> {
+        self.ask(|reply| Request::Update(key.clone(), id, patch, reply)).await
     }
 
-    /// Events of one mailbox after `since`, at most `limit`. An address without a row has the zero cursor.
-    pub async fn replay(
-        &self,
-        key: &crate::mail::address::MailboxKey,
-        since: crate::mail::cursor::Cursor,
-        limit: u32,
-    ) -> Result<Replay, StoreError> {
-        unimplemented!()
-    }
-    /// Events of all mailboxes after `since`, at most `limit`.
-    pub async fn replay_all(&self, since: crate::mail::cursor::StreamCursor, limit: u32) -> Result<Replay, StoreError> {
-        unimplemented!()
+    /// Deletes one message, or all that are there now, in steps; returns how many went. A mailbox made by mail that is
+    /// empty afterwards goes with the retention pass after the minute is over, unless mail comes first.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such message or mailbox.
+    pub async fn delete_messages(&self, key: &MailboxKey, which: Deletion) -> Result<u64, StoreError> {
+        let id = match which {
+            Deletion::One(id) => {
+                return self.ask(|reply| Request::Delete(key.clone(), id, reply)).await.map(|()| 1);
+            }
+            Deletion::All => self.mailbox(key).await?.ok_or(StoreError::NotFound)?.cursor.modseq,
+        };
+        let through = columns::signed(id);
+        let mut gone = 0;
+        loop {
+            let step = self.ask(|reply| Request::DeleteThrough(key.clone(), through, reply)).await?;
+            gone += step.gone;
+            if !step.more {
+                return Ok(gone);
+            }
+        }
     }
 
-    /// Removes what has ended by `now`, in small batches between deliveries; true when more is left.
-    pub async fn expire(&self, now: crate::mail::time::Timestamp) -> Result<bool, StoreError> {
-        unimplemented!()
+    /// Removes what has ended by `now`, one step of at most 500 messages between deliveries; true when more is left.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn expire(&self, now: Timestamp) -> Result<bool, StoreError> {
+        self.ask(|reply| Request::Expire(now, reply)).await
     }
-    /// Gives space back: deletes dead segments, compacts one that is mostly dead; true when more is left.
-    pub async fn compact(&self, now: crate::mail::time::Timestamp) -> Result<bool, StoreError> {
-        unimplemented!()
+
+    /// Gives space back: removes dead segments, empties one that is mostly dead; true when more is left. The files of an
+    /// emptied one stay for a minute, for readers that know the old place.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Damaged` when a segment cannot be read.
+    pub async fn compact(&self, _now: Timestamp) -> Result<bool, StoreError> {
+        self.compact_step().await
     }
+
     /// Stops taking deliveries, commits what was taken, closes the databases.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        let asked = self.inner.requests.send(Request::Close(reply)).await;
+        self.inner.shared.closing.store(true, Ordering::Relaxed);
+        if asked.is_ok() {
+            // An error is a writer that is gone already.
+            let _ = closed.await;
+        }
+        let _ = self.inner.read.close_by_ref().await;
+    }
+
+    /// Puts a request to the writer and waits for its commit.
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the writer is not there".into());
+        self.inner.requests.send(request(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn unavailable(error: sea_orm::DbErr) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }
 pub fn encode(_raw: &[u8]) -> Body {
     unimplemented!()

@@ -1,1 +1,2 @@
 mod smtp_dialogues;
+mod store_suite;

@@ -1,0 +1,107 @@
+//! Giving disk space back: dead segment files are removed, mostly dead ones are emptied first.
+
+use std::collections::HashMap;
+
+use entity::{message, segment};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::bodies;
+use super::messages::BodyLocation;
+use super::writer::requests::{Moving, Request};
+use super::writer::rows::chunks;
+use super::{Store, StoreError, unavailable};
+use crate::mail::id::DeliveryId;
+
+/// Bytes copied in one transaction, so that deliveries do not wait long behind it.
+const STEP: i64 = 2 << 20;
+
+impl Store {
+    /// One round of compaction; true when more is left.
+    pub(super) async fn compact_step(&self) -> Result<bool, StoreError> {
+        let dropped = self.ask(Request::DropDead).await?;
+        let Some(sparse) = self.sparsest_segment().await? else { return Ok(dropped > 0) };
+        // One that cannot be emptied is not tried again until more of it died.
+        self.inner.tried.lock().insert(sparse.number, sparse.live);
+        let live = self.live_records(sparse.number).await?;
+        let mut step = Vec::new();
+        let mut bytes = 0;
+        for (at, id) in live {
+            let dir = self.inner.bodies.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                bodies::read_record(&dir, at)?;
+                bodies::segment::read(&dir, at).map_err(|_| bodies::ReadError::Missing(at.segment))
+            });
+            let record = match read.await.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+                Ok(record) => record,
+                Err(error) => {
+                    // It stays where it is, for `check` to name; its segment is not emptied.
+                    tracing::error!(%error, "a record could not be moved");
+                    continue;
+                }
+            };
+            bytes += at.length;
+            step.push(Moving { id, from: at, bytes: record });
+            if bytes >= STEP {
+                self.ask(|reply| Request::Move(std::mem::take(&mut step), reply)).await?;
+                bytes = 0;
+            }
+        }
+        if !step.is_empty() {
+            self.ask(|reply| Request::Move(step, reply)).await?;
+        }
+        Ok(true)
+    }
+
+    /// The closed segment of which the least is needed, if that is little enough to rewrite it.
+    async fn sparsest_segment(&self) -> Result<Option<segment::Model>, StoreError> {
+        let below = i64::from(self.inner.compact_below);
+        let closed = segment::Entity::find()
+            .filter(segment::Column::Closed.eq(true))
+            .filter(segment::Column::Live.gt(0))
+            .order_by_asc(segment::Column::Number)
+            .all(&self.inner.read)
+            .await
+            .map_err(unavailable)?;
+        let tried = self.inner.tried.lock();
+        let percent = |row: &segment::Model| row.live.saturating_mul(100) / row.total.max(1);
+        Ok(closed
+            .into_iter()
+            .filter(|row| percent(row) < below && tried.get(&row.number) != Some(&row.live))
+            .min_by_key(percent))
+    }
+
+    /// The records of a segment that rows point at, in the order of the file. There is no index for this: the file
+    /// itself says which deliveries it holds.
+    async fn live_records(&self, number: i64) -> Result<Vec<(BodyLocation, DeliveryId)>, StoreError> {
+        let dir = self.inner.bodies.clone();
+        let ids = tokio::task::spawn_blocking(move || {
+            let bytes = bodies::segment::read_from(&dir, number, bodies::segment::HEADER)?;
+            Ok(bodies::recover::ids(&bytes))
+        });
+        let ids: Vec<uuid::Uuid> = match ids.await.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+            Ok(ids) => ids,
+            Err(error) => {
+                let error: std::io::Error = error;
+                return Err(StoreError::Damaged(format!("segment {number}: {error}")));
+            }
+        };
+        let mut live = HashMap::new();
+        for ids in chunks(&ids) {
+            let rows: Vec<(uuid::Uuid, i64, i64)> = message::Entity::find()
+                .select_only()
+                .columns([message::Column::Id, message::Column::Offset, message::Column::Length])
+                .filter(message::Column::Id.is_in(ids.to_vec()))
+                .filter(message::Column::Segment.eq(number))
+                .into_tuple()
+                .all(&self.inner.read)
+                .await
+                .map_err(unavailable)?;
+            for (id, offset, length) in rows {
+                live.insert(offset, (BodyLocation { segment: number, offset, length }, DeliveryId(id)));
+            }
+        }
+        let mut live: Vec<_> = live.into_values().collect();
+        live.sort_unstable_by_key(|(at, _)| at.offset);
+        Ok(live)
+    }
+}

@@ -1,0 +1,55 @@
+//! Settings of the store: `[database]` and `[bodies]`, and what it needs to know of `[mailboxes]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::mailboxes::WhenFull;
+use crate::mail::units::{Bytes, Period};
+
+crate::settings! {
+    /// The database of mailboxes and message lists.
+    pub struct DatabaseConfig {
+        /// `sqlite:PATH`, or empty for `mailroom.db` in the data directory. This version knows SQLite only.
+        pub url: String = String::new(),
+        /// Free disk space below which mail is refused with 452; deletion and expiry go on.
+        pub min_free: Bytes = Bytes::mib(256),
+        /// Connections for reading. More help when many clients page through long lists at once.
+        pub read_connections: u32 = 4,
+        /// Deliveries that may wait for the writer; more are answered 451.
+        pub queue: u32 = 4_096,
+        /// Memory for the pages of lists that are asked for again and again; `"0"` turns it off.
+        pub list_cache: Bytes = Bytes::mib(32),
+    }
+}
+
+crate::settings! {
+    /// The files that hold messages as they were received.
+    pub struct BodiesConfig {
+        /// Size at which a file is closed and the next begun. Smaller files give space back sooner.
+        pub segment_size: Bytes = Bytes::mib(64),
+        /// Age at which a file is closed, so that expired mail does not wait for it to fill.
+        pub segment_age: Period = Period::hours(24),
+        /// A closed file is rewritten when less than this percentage of it is still needed.
+        pub compact_below: u32 = 50,
+    }
+}
+
+/// What the store is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The data directory; made when it is missing.
+    pub data: PathBuf,
+    pub database: DatabaseConfig,
+    pub bodies: BodiesConfig,
+    pub defaults: Defaults,
+}
+
+/// What holds for mailboxes that do not say otherwise (`[mailboxes]`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// None: messages live as long as their mailbox.
+    pub message_ttl: Option<Duration>,
+    pub max_messages: Option<u64>,
+    pub max_bytes: Option<u64>,
+    pub when_full: WhenFull,
+}

@@ -1,0 +1,92 @@
+//! The data directory: who may use it, what format it has, where things lie.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::config::Config;
+
+/// The format that this version writes. A newer one is refused, an older one is migrated at start.
+pub const FORMAT: u32 = 1;
+
+/// Why the store could not be opened. Each is one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path} is in use by another mailroom; stop that one or give this one another --data")]
+    InUse { path: PathBuf },
+    #[error("{path} was written by a newer mailroom (format {found}, this one knows {FORMAT})")]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("[database] url {0:?} is not supported by this version: only sqlite:PATH, or empty")]
+    Unsupported(String),
+    #[error("the database {path} cannot be opened: {error}")]
+    Database { path: PathBuf, error: sea_orm::DbErr },
+}
+
+/// An opened data directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub root: PathBuf,
+    pub database: PathBuf,
+    pub bodies: PathBuf,
+}
+
+impl Directory {
+    /// Says where things lie; touches nothing.
+    ///
+    /// # Errors
+    /// `Unsupported` for a database that is not SQLite.
+    pub fn new(config: &Config) -> Result<Self, OpenError> {
+        let url = config.database.url.as_str();
+        let database = match url.strip_prefix("sqlite:") {
+            Some(path) => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
+            None if url.is_empty() => config.data.join("mailroom.db"),
+            None if url.starts_with('/') || url.starts_with("./") => PathBuf::from(url),
+            None => return Err(OpenError::Unsupported(url.to_owned())),
+        };
+        Ok(Self { root: config.data.clone(), database, bodies: config.data.join("bodies") })
+    }
+
+    /// Makes what is missing, takes the lock and checks the format. The lock is held as long as the file is open.
+    ///
+    /// # Errors
+    /// `InUse`, `Newer`, or what the system says of a path.
+    pub fn claim(&self) -> Result<File, OpenError> {
+        std::fs::create_dir_all(&self.bodies).map_err(at(&self.bodies))?;
+        let path = self.root.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.root.clone() }),
+            Err(TryLockError::Error(error)) => return Err(OpenError::Io { path, error }),
+        }
+        self.check_format()?;
+        Ok(lock)
+    }
+
+    /// # Errors
+    /// `Newer`, or an unreadable file.
+    fn check_format(&self) -> Result<(), OpenError> {
+        let path = self.root.join("format");
+        let found = match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "does not hold a number");
+                OpenError::Io { path: path.clone(), error }
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(OpenError::Io { path, error }),
+        };
+        if found > FORMAT {
+            return Err(OpenError::Newer { path: self.root.clone(), found });
+        }
+        if found < FORMAT {
+            std::fs::write(&path, format!("{FORMAT}\n")).map_err(at(&path))?;
+        }
+        Ok(())
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |error| OpenError::Io { path: path.to_owned(), error }
+}

@@ -1,0 +1,240 @@
+//! Replay: what happened after a position, read from the rows of messages (arrivals) and of changes (all else), merged in
+//! the order in which it was committed.
+//!
+//! A cursor can be continued as long as no change after it was forgotten (`replay_floor`). The zero cursor stands for an
+//! empty view, to which forgotten changes mean nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use entity::{change, mailbox, message, meta};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
+};
+
+use super::columns::{self, signed, unsigned};
+use super::list::living_by_id;
+use super::replay::{Position, Replay};
+use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
+use super::writer::rows::chunks;
+use super::{Store, StoreError, unavailable};
+use crate::mail::address::MailboxKey;
+use crate::mail::cursor::{Cursor, StreamCursor};
+use crate::mail::event::{Announced, Event};
+use crate::mail::id::DeliveryId;
+
+/// A row that is an event.
+enum Row {
+    Arrival(message::Model),
+    Change(change::Model),
+}
+
+type Owners = HashMap<i64, (MailboxKey, mailbox::Model)>;
+
+impl Store {
+    /// Events of one mailbox after `since`, at most `limit`. An address without a row has the zero cursor.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn replay(&self, key: &MailboxKey, since: Cursor, limit: u32) -> Result<Replay, StoreError> {
+        let tx = self.inner.read.begin().await.map_err(unavailable)?;
+        let replay = self.replay_mailbox(&tx, key, since, limit).await.map_err(unavailable)?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(replay)
+    }
+
+    async fn replay_mailbox(
+        &self,
+        tx: &DatabaseTransaction,
+        key: &MailboxKey,
+        since: Cursor,
+        limit: u32,
+    ) -> Result<Replay, DbErr> {
+        let zero = since == Cursor::default();
+        let Some(row) = self.mailbox_row(tx, key).await? else {
+            let at = Position::Mailbox(Cursor::default());
+            return Ok(if zero { Replay::Page { events: Vec::new(), at, head: true } } else { Replay::Reset { at } });
+        };
+        let present = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
+        let reset = Replay::Reset { at: Position::Mailbox(present) };
+        let same = since.lineage == present.lineage && since.incarnation == present.incarnation;
+        let floor = unsigned(row.replay_floor);
+        if !zero && (!same || since.modseq > present.modseq || since.modseq < floor) {
+            return Ok(reset);
+        }
+        let after = signed(since.modseq);
+        let arrivals = message::Entity::find()
+            .filter(message::Column::MailboxId.eq(row.id))
+            .filter(message::Column::Uid.gt(after))
+            .order_by_asc(message::Column::Uid)
+            .limit(u64::from(limit) + 1)
+            .all(tx)
+            .await?;
+        let changes = change::Entity::find()
+            .filter(change::Column::MailboxId.eq(row.id))
+            .filter(change::Column::Modseq.gt(after))
+            .order_by_asc(change::Column::Modseq)
+            .limit(u64::from(limit) + 1)
+            .all(tx)
+            .await?;
+        let (rows, head) = merge(arrivals, changes, limit);
+        let at = match rows.last() {
+            Some(last) if !head => Cursor { modseq: unsigned(last.modseq()), ..present },
+            _ => present,
+        };
+        if at.modseq < floor {
+            // The next page could not be continued: say so before the first is used.
+            return Ok(reset);
+        }
+        let owners = HashMap::from([(row.id, (key.clone(), row))]);
+        let events = self.events(tx, rows, &owners).await?;
+        Ok(Replay::Page { events, at: Position::Mailbox(at), head })
+    }
+
+    /// Events of all mailboxes after `since`, at most `limit`.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn replay_all(&self, since: StreamCursor, limit: u32) -> Result<Replay, StoreError> {
+        let tx = self.inner.read.begin().await.map_err(unavailable)?;
+        let replay = self.replay_stream(&tx, since, limit).await.map_err(unavailable)?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(replay)
+    }
+
+    async fn replay_stream(&self, tx: &DatabaseTransaction, since: StreamCursor, limit: u32) -> Result<Replay, DbErr> {
+        let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+        let present = StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp };
+        let reset = Replay::Reset { at: Position::Stream(present) };
+        let zero = since == StreamCursor::default();
+        let same = since.lineage == present.lineage;
+        if !zero && (!same || since.stamp > present.stamp || since.stamp < row.stream_floor) {
+            return Ok(reset);
+        }
+        let arrivals = message::Entity::find()
+            .filter(message::Column::Stamp.gt(since.stamp))
+            .order_by_asc(message::Column::Stamp)
+            .limit(u64::from(limit) + 1)
+            .all(tx)
+            .await?;
+        let changes = change::Entity::find()
+            .filter(change::Column::Stamp.gt(since.stamp))
+            .order_by_asc(change::Column::Stamp)
+            .limit(u64::from(limit) + 1)
+            .all(tx)
+            .await?;
+        let (rows, head) = merge(arrivals, changes, limit);
+        let at = match rows.last() {
+            Some(last) if !head => StreamCursor { stamp: last.stamp(), ..present },
+            _ => present,
+        };
+        if at.stamp < row.stream_floor {
+            return Ok(reset);
+        }
+        let owners = living_by_id(tx, rows.iter().map(Row::mailbox_id)).await?;
+        let events = self.events(tx, rows, &owners).await?;
+        Ok(Replay::Page { events, at: Position::Stream(at), head })
+    }
+
+    /// Rows as events. What has ended meanwhile, and what happened in mailboxes that are gone, is left out; that they
+    /// are gone is not.
+    async fn events(
+        &self,
+        tx: &DatabaseTransaction,
+        rows: Vec<Row>,
+        owners: &Owners,
+    ) -> Result<Vec<Arc<Announced>>, DbErr> {
+        let updated = updated_messages(tx, &rows).await?;
+        let now = crate::clock::now_micros();
+        Ok(rows.into_iter().filter_map(|row| self.event(row, owners, &updated, now)).map(Arc::new).collect())
+    }
+
+    fn event(
+        &self,
+        row: Row,
+        owners: &Owners,
+        updated: &HashMap<(i64, i64), message::Model>,
+        now: i64,
+    ) -> Option<Announced> {
+        let lineage = self.inner.shared.lineage;
+        let (modseq, stream) = (row.modseq(), StreamCursor { lineage, stamp: row.stamp() });
+        if let Row::Change(change::Model { kind: MAILBOX_DELETED, address, incarnation, .. }) = &row {
+            let cursor = Cursor { lineage, incarnation: unsigned(*incarnation), modseq: unsigned(modseq) };
+            let key = MailboxKey::from_stored(address.as_deref()?);
+            return Some(Announced::new(key, cursor, stream, Event::MailboxDeleted {}, None));
+        }
+        let (key, owner) = owners.get(&row.mailbox_id())?;
+        let listed = |message: message::Model| {
+            let end = columns::message_end(owner, message.received_at, &self.inner.defaults);
+            let lives = end.is_none_or(|end| end > now);
+            lives.then(|| Arc::new(columns::listed(message, owner, key, lineage, &self.inner.defaults)))
+        };
+        let event = match row {
+            Row::Arrival(message) => Event::Received { message: listed(message)? },
+            Row::Change(change) => match change.kind {
+                UPDATED => {
+                    let message = updated.get(&(change.mailbox_id, change.uid))?.clone();
+                    Event::Updated { message: listed(message)? }
+                }
+                DELETED => Event::Deleted { id: DeliveryId(change.id?), uid: unsigned(change.uid) },
+                EXPIRED => Event::Expired { through_uid: unsigned(change.uid) },
+                _ => return None,
+            },
+        };
+        Some(Announced::new(key.clone(), columns::cursor(owner, lineage, modseq), stream, event, None))
+    }
+}
+
+impl Row {
+    fn mailbox_id(&self) -> i64 {
+        match self {
+            Self::Arrival(row) => row.mailbox_id,
+            Self::Change(row) => row.mailbox_id,
+        }
+    }
+
+    fn modseq(&self) -> i64 {
+        match self {
+            Self::Arrival(row) => row.uid,
+            Self::Change(row) => row.modseq,
+        }
+    }
+
+    fn stamp(&self) -> i64 {
+        match self {
+            Self::Arrival(row) => row.stamp,
+            Self::Change(row) => row.stamp,
+        }
+    }
+}
+
+/// The first `limit` of both by stamp, which within a mailbox is the order of the mod-sequence too; and whether that is all.
+fn merge(arrivals: Vec<message::Model>, changes: Vec<change::Model>, limit: u32) -> (Vec<Row>, bool) {
+    let mut rows: Vec<Row> =
+        arrivals.into_iter().map(Row::Arrival).chain(changes.into_iter().map(Row::Change)).collect();
+    rows.sort_unstable_by_key(Row::stamp);
+    let head = rows.len() <= limit as usize;
+    rows.truncate(limit as usize);
+    (rows, head)
+}
+
+/// The messages that changes say were updated, as they are now.
+async fn updated_messages(
+    tx: &DatabaseTransaction,
+    rows: &[Row],
+) -> Result<HashMap<(i64, i64), message::Model>, DbErr> {
+    let ids: Vec<uuid::Uuid> = rows
+        .iter()
+        .filter_map(|row| match row {
+            Row::Change(change) if change.kind == UPDATED => change.id,
+            _ => None,
+        })
+        .collect();
+    let mut found = HashMap::new();
+    for ids in chunks(&ids) {
+        for row in message::Entity::find().filter(message::Column::Id.is_in(ids.to_vec())).all(tx).await? {
+            found.insert((row.mailbox_id, row.uid), row);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,142 @@
+//! Reading mailboxes, one message, a body. What has ended is not there, although retention may not have removed it yet.
+
+use entity::{mailbox, message};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::bodies::{self, ReadError};
+use super::mailboxes::{Mailbox, MailboxPage};
+use super::messages::{BodyLocation, StoredMessage};
+use super::writer::rows::chunks;
+use super::{Store, StoreError, columns, unavailable};
+use crate::mail::address::MailboxKey;
+use crate::mail::id::DeliveryId;
+
+/// A body larger than this is read and unpacked on a blocking thread.
+const READ_INLINE: i64 = 64 << 10;
+
+impl Store {
+    /// Rows of those keys that exist, in any order.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn mailboxes(&self, keys: &[MailboxKey]) -> Result<Vec<Mailbox>, StoreError> {
+        let keys: Vec<&str> = keys.iter().map(MailboxKey::as_str).collect();
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in chunks(&keys) {
+            let query = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
+            found.extend(query.all(&self.inner.read).await.map_err(unavailable)?);
+        }
+        Ok(self.living(found))
+    }
+
+    /// The mailbox of this address; none while nothing was received or made.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn mailbox(&self, key: &MailboxKey) -> Result<Option<Mailbox>, StoreError> {
+        let row = self.mailbox_row(&self.inner.read, key).await.map_err(unavailable)?;
+        Ok(row.and_then(|row| columns::mailbox(row, self.inner.shared.lineage)))
+    }
+
+    /// The mailbox that this token opens.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn mailbox_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<Mailbox>, StoreError> {
+        let found = mailbox::Entity::find()
+            .filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()))
+            .all(&self.inner.read)
+            .await
+            .map_err(unavailable)?;
+        Ok(self.living(found).pop())
+    }
+
+    /// Ordered by key; `after` is `next` of the page before.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn list_mailboxes(&self, after: Option<&str>, limit: u32) -> Result<MailboxPage, StoreError> {
+        let rows = mailbox::Entity::find()
+            .filter(mailbox::Column::Address.gt(after.unwrap_or_default()))
+            .order_by_asc(mailbox::Column::Address)
+            .limit(u64::from(limit) + 1)
+            .all(&self.inner.read)
+            .await
+            .map_err(unavailable)?;
+        let more = rows.len() > limit as usize;
+        let page: Vec<_> = rows.into_iter().take(limit as usize).collect();
+        let next = page.last().filter(|_| more).and_then(|row| row.address.clone());
+        Ok(MailboxPage { items: self.living(page), next })
+    }
+
+    fn living(&self, rows: Vec<mailbox::Model>) -> Vec<Mailbox> {
+        let now = crate::clock::now_micros();
+        let rows = rows.into_iter().filter(|row| !columns::ended(row, now));
+        rows.filter_map(|row| columns::mailbox(row, self.inner.shared.lineage)).collect()
+    }
+
+    /// The row of a mailbox that has not ended.
+    pub(super) async fn mailbox_row<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        key: &MailboxKey,
+    ) -> Result<Option<mailbox::Model>, DbErr> {
+        let row = mailbox::Entity::find().filter(mailbox::Column::Address.eq(key.as_str())).one(db).await?;
+        let now = crate::clock::now_micros();
+        Ok(row.filter(|row| !columns::ended(row, now)))
+    }
+
+    /// One message of a mailbox; none when there is no such message or its time is over.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Damaged` when its row cannot be understood.
+    pub async fn message(&self, key: &MailboxKey, id: DeliveryId) -> Result<Option<StoredMessage>, StoreError> {
+        let Some(of) = self.mailbox_row(&self.inner.read, key).await.map_err(unavailable)? else { return Ok(None) };
+        let row = message::Entity::find()
+            .filter(message::Column::Id.eq(id.0))
+            .filter(message::Column::MailboxId.eq(of.id))
+            .one(&self.inner.read)
+            .await
+            .map_err(unavailable)?;
+        let now = crate::clock::now_micros();
+        let defaults = &self.inner.defaults;
+        let lives =
+            |row: &message::Model| columns::message_end(&of, row.received_at, defaults).is_none_or(|end| end > now);
+        let Some(row) = row.filter(lives) else { return Ok(None) };
+        match columns::stored(row, &of, key, self.inner.shared.lineage, defaults) {
+            Some(stored) => Ok(Some(stored)),
+            None => Err(StoreError::Damaged(format!("the envelope of message {id} in {key}"))),
+        }
+    }
+
+    /// The message byte for byte as stored; follows a body that compaction moved (reads the row again, once).
+    ///
+    /// # Errors
+    /// `Damaged` names the segment and the place; `NotFound` when the message went meanwhile.
+    pub async fn body(&self, message: &StoredMessage) -> Result<bytes::Bytes, StoreError> {
+        let missing = match self.read_body(message.location).await {
+            Ok(raw) => return Ok(raw),
+            Err(error @ ReadError::Damaged { .. }) => return Err(StoreError::Damaged(error.to_string())),
+            Err(missing @ ReadError::Missing(_)) => missing,
+        };
+        let again = self.message(&message.listed.mailbox, message.listed.id).await?.ok_or(StoreError::NotFound)?;
+        if again.location == message.location {
+            return Err(StoreError::Damaged(missing.to_string()));
+        }
+        self.read_body(again.location).await.map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+
+    async fn read_body(&self, at: BodyLocation) -> Result<bytes::Bytes, ReadError> {
+        let dir = self.inner.bodies.clone();
+        if at.length <= READ_INLINE {
+            return bodies::read(&dir, at).map(Into::into);
+        }
+        let read = tokio::task::spawn_blocking(move || bodies::read(&dir, at)).await;
+        let failed = |error: tokio::task::JoinError| ReadError::Damaged {
+            segment: at.segment,
+            offset: at.offset,
+            what: error.to_string(),
+        };
+        read.map_err(failed)?.map(Into::into)
+    }
+}

@@ -1,0 +1,40 @@
+//! Names of the store's metrics.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+pub const DELIVERIES: &str = "store_deliveries_total";
+pub const REFUSED: &str = "store_refused_total";
+pub const ROWS: &str = "store_rows_total";
+pub const BYTES: &str = "store_body_bytes_total";
+pub const BATCH: &str = "store_batch_deliveries";
+pub const COMMIT: &str = "store_commit_duration_seconds";
+pub const QUEUED: &str = "store_queue_depth";
+pub const CHANGES: &str = "store_changes_total";
+pub const EXPIRED: &str = "store_expired_total";
+pub const COMPACTED: &str = "store_compacted_bytes_total";
+pub const RECOVERED: &str = "store_recovered_total";
+pub const FAILURES: &str = "store_batch_failures_total";
+pub const RESTARTS: &str = "store_writer_restarts_total";
+pub const FREE: &str = "store_free_bytes";
+pub const LIST_HITS: &str = "store_list_cache_hits_total";
+pub const LIST_MISSES: &str = "store_list_cache_misses_total";
+
+/// Tells the recorder what each of them means.
+pub fn describe() {
+    describe_counter!(DELIVERIES, "Deliveries committed");
+    describe_counter!(REFUSED, "Deliveries the writer did not store, by reason");
+    describe_counter!(ROWS, "Message rows committed");
+    describe_counter!(BYTES, Unit::Bytes, "Bytes appended to segment files");
+    describe_histogram!(BATCH, "Deliveries in one commit");
+    describe_histogram!(COMMIT, Unit::Seconds, "From the first row of a batch to its commit");
+    describe_gauge!(QUEUED, "Deliveries waiting for the writer");
+    describe_counter!(CHANGES, "Changes by calls and by retention");
+    describe_counter!(EXPIRED, "Messages removed because their time was over or their mailbox full");
+    describe_counter!(COMPACTED, Unit::Bytes, "Bytes of live records moved out of mostly dead segment files");
+    describe_counter!(RECOVERED, "Deliveries taken in at start from beyond the committed end of a segment file");
+    describe_counter!(FAILURES, "Batches that were not committed");
+    describe_counter!(RESTARTS, "Times the writer came back after a panic");
+    describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies");
+    describe_counter!(LIST_HITS, "List pages answered from memory");
+    describe_counter!(LIST_MISSES, "List pages read from the database");
+}

@@ -1,0 +1,198 @@
+//! The one writer: a thread of its own with the only connection that writes.
+//!
+//! It takes what is queued, deliveries first ([`batch`]), then changes ([`changes`]), makes each lot one transaction and
+//! goes round again; nothing lingers. [`transaction`] keeps what a lot promises outside of the code that may panic, and
+//! settles it: after the commit readers' pages are dropped, the events announced, the callers answered; after a failure or
+//! a panic the writer connects anew and looks whether the commit happened. Closing the store ends it.
+
+pub mod batch;
+pub mod changes;
+pub mod checkpoint;
+pub mod plan;
+pub mod recovery;
+pub mod removal;
+pub mod requests;
+pub mod rows;
+pub mod segments;
+pub mod transaction;
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sea_orm::DatabaseConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::ListCache;
+use super::config::{BodiesConfig, Defaults};
+use super::faults::Faults;
+use super::incoming::{Announce, Incoming, WriteFailed};
+use super::metrics as names;
+use super::space::{Seen, Space};
+use checkpoint::Checkpointer;
+use requests::Request;
+use rows::Mailboxes;
+use segments::Segments;
+use transaction::{Head, InFlight};
+
+/// Deliveries and bytes in one transaction; one larger than that goes alone.
+const MAX_DELIVERIES: usize = 500;
+const MAX_ROWS: usize = 1_000;
+const MAX_BYTES: usize = 8 << 20;
+/// Changes in one transaction.
+const MAX_CHANGES: usize = 64;
+/// Looking after space, WAL and free pages while nothing comes.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What the writer and everyone else see of each other.
+#[derive(Debug)]
+pub struct Shared {
+    pub lineage: u32,
+    /// Stamp of the last commit that was announced.
+    pub stamp: AtomicI64,
+    pub healthy: AtomicBool,
+    pub closing: AtomicBool,
+    pub space: Seen,
+    pub cache: ListCache,
+}
+
+/// The writer's state. Everything in it but `in_flight` can be read again from the database.
+pub struct Writer {
+    pub(super) db: DatabaseConnection,
+    pub(super) path: PathBuf,
+    pub(super) head: Head,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) segments: Segments,
+    pub(super) in_flight: InFlight,
+    pub(super) shared: Arc<Shared>,
+    pub(super) defaults: Defaults,
+    pub(super) bodies: BodiesConfig,
+    pub(super) announce: Arc<dyn Announce>,
+    pub(super) faults: Faults,
+    pub(super) space: Space,
+    pub(super) checkpointer: Checkpointer,
+}
+
+/// Where work for the writer comes in.
+pub struct Inbox {
+    pub deliveries: mpsc::Receiver<Incoming>,
+    pub requests: mpsc::Receiver<Request>,
+}
+
+/// Why the writer's loop ended.
+type Closed = oneshot::Sender<()>;
+
+impl Writer {
+    /// Serves `inbox` until the store is closed or dropped.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        let closed = self.serve(&mut inbox).await;
+        inbox.deliveries.close();
+        while let Ok(first) = inbox.deliveries.try_recv() {
+            let batch = take_batch(first, &mut inbox.deliveries);
+            self.deliver(batch).await;
+        }
+        self.checkpointer.finish(&self.db).await;
+        let _ = self.db.close_by_ref().await;
+        if let Some(closed) = closed {
+            let _ = closed.send(());
+        }
+    }
+
+    async fn serve(&mut self, inbox: &mut Inbox) -> Option<Closed> {
+        loop {
+            let mut idle = true;
+            if let Ok(first) = inbox.deliveries.try_recv() {
+                let batch = take_batch(first, &mut inbox.deliveries);
+                self.deliver(batch).await;
+                idle = false;
+            }
+            if let Ok(first) = inbox.requests.try_recv() {
+                if let Some(closed) = self.serve_requests(first, inbox).await {
+                    return Some(closed);
+                }
+                idle = false;
+            }
+            self.space.check(&self.shared.space);
+            self.checkpointer.look(&self.db).await;
+            if !idle {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                first = inbox.deliveries.recv() => {
+                    let batch = take_batch(first?, &mut inbox.deliveries);
+                    self.deliver(batch).await;
+                }
+                first = inbox.requests.recv() => {
+                    if let Some(closed) = self.serve_requests(first?, inbox).await {
+                        return Some(closed);
+                    }
+                }
+                () = tokio::time::sleep(IDLE) => self.checkpointer.idle(&self.db).await,
+            }
+        }
+    }
+
+    async fn serve_requests(&mut self, first: Request, inbox: &mut Inbox) -> Option<Closed> {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Close(reply) => {
+                    self.change(batch).await;
+                    return Some(reply);
+                }
+                other => batch.push(other),
+            }
+            next = if batch.len() < MAX_CHANGES { inbox.requests.try_recv().ok() } else { None };
+        }
+        self.change(batch).await;
+        None
+    }
+
+    /// Stores a batch of deliveries and answers each of them.
+    async fn deliver(&mut self, batch: Vec<Incoming>) {
+        if self.space.check(&self.shared.space) {
+            metrics::counter!(names::REFUSED, "reason" => "no_space").increment(batch.len() as u64);
+            for incoming in batch {
+                (incoming.done)(Err(WriteFailed::NoSpace));
+            }
+            return;
+        }
+        let deliveries = self.in_flight.begin(batch);
+        let outcome = AssertUnwindSafe(self.store(&deliveries)).catch_unwind().await;
+        self.settle(outcome.map_err(drop)).await;
+    }
+
+    /// Makes a batch of changes and answers each of them.
+    async fn change(&mut self, batch: Vec<Request>) {
+        if batch.is_empty() {
+            return;
+        }
+        let _ = self.in_flight.begin(Vec::new());
+        let outcome = AssertUnwindSafe(self.apply_all(batch)).catch_unwind().await;
+        self.settle(outcome.map_err(drop)).await;
+    }
+
+    pub(super) fn closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+}
+
+/// `first` and what else is queued, within the bounds of one transaction.
+fn take_batch(first: Incoming, queue: &mut mpsc::Receiver<Incoming>) -> Vec<Incoming> {
+    let mut rows = first.parts.len();
+    let mut bytes = first.body.bytes.len();
+    let mut batch = vec![first];
+    while batch.len() < MAX_DELIVERIES && rows < MAX_ROWS && bytes < MAX_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        rows += next.parts.len();
+        bytes += next.body.bytes.len();
+        batch.push(next);
+    }
+    metrics::gauge!(names::QUEUED).set(u32::try_from(queue.len()).unwrap_or(u32::MAX));
+    batch
+}

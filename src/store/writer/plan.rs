@@ -1,0 +1,230 @@
+//! What a batch of deliveries will change: who is refused, which row each message becomes, where its body goes. Works on
+//! memory alone; [`super::batch`] carries it out.
+
+use std::sync::Arc;
+
+use entity::{change, mailbox, message};
+
+use super::Writer;
+use super::rows::Part as Changed;
+use super::segments::Tail;
+use crate::mail::address::MailboxKey;
+use crate::mail::envelope::Envelope;
+use crate::mail::event::Event;
+use crate::mail::id::DeliveryId;
+use crate::mail::summary::{Listed, Summary};
+use crate::mail::time::Timestamp;
+use crate::store::bodies::record;
+use crate::store::columns::{self, signed, unsigned};
+use crate::store::incoming::{Body, Part, WriteFailed};
+use crate::store::mailboxes::WhenFull;
+use crate::store::messages::BodyLocation;
+
+/// An [`Incoming`](crate::store::Incoming) without its caller.
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub received_at: Timestamp,
+    pub envelope: Arc<Envelope>,
+    pub body: Body,
+    pub summary: Arc<Summary>,
+    pub parts: Vec<Part>,
+    /// Its record is on the disk already: it was found at start.
+    pub at: Option<BodyLocation>,
+}
+
+/// The outcome of planning.
+#[derive(Default)]
+pub struct Plan {
+    pub rows: Vec<message::Model>,
+    /// Records to append at the tail.
+    pub bodies: Vec<u8>,
+    pub deliveries: u64,
+    /// Mailboxes that drop their oldest messages in the same transaction.
+    pub over: Vec<MailboxKey>,
+}
+
+pub const UPDATED: i16 = 1;
+pub const DELETED: i16 = 2;
+pub const EXPIRED: i16 = 3;
+pub const MAILBOX_DELETED: i16 = 4;
+
+impl Writer {
+    /// Plans `deliveries` in order; their mailboxes are loaded, bodies without a place go to `tail`.
+    pub(super) fn plan(&mut self, deliveries: &[Delivery], tail: Option<&Tail>, now: i64) -> Plan {
+        let size = deliveries.iter().map(|delivery| delivery.body.bytes.len() + 1_024).sum();
+        let rows = deliveries.iter().map(|delivery| delivery.parts.len()).sum();
+        let mut plan = Plan { rows: Vec::with_capacity(rows), bodies: Vec::with_capacity(size), ..Plan::default() };
+        for (index, delivery) in deliveries.iter().enumerate() {
+            let verdict = self.admit(delivery, now);
+            self.in_flight.verdict(index, verdict);
+            let (Ok(()), Some(at)) = (verdict, place(delivery, tail, &mut plan.bodies)) else { continue };
+            plan.deliveries += 1;
+            for part in &delivery.parts {
+                self.accept(delivery, part, at, now, &mut plan);
+            }
+        }
+        plan
+    }
+
+    /// Whether every part can be stored; otherwise none is.
+    fn admit(&self, delivery: &Delivery, now: i64) -> Result<(), WriteFailed> {
+        for part in &delivery.parts {
+            match self.mailboxes.get(&part.mailbox).filter(|row| !columns::ended(row, now)) {
+                None if !part.create => return Err(WriteFailed::MailboxGone),
+                Some(row) if self.refuses(row, delivery.body.size) => return Err(WriteFailed::MailboxFull),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn refuses(&self, row: &mailbox::Model, size: u64) -> bool {
+        columns::when_full_of(row, &self.defaults) == WhenFull::Refuse
+            && self.full(unsigned(row.messages) + 1, unsigned(row.bytes).saturating_add(size), row)
+    }
+
+    /// Whether so many messages and bytes are more than the mailbox may hold.
+    pub(super) fn full(&self, messages: u64, bytes: u64, row: &mailbox::Model) -> bool {
+        let max_messages = row.max_messages.map(unsigned).or(self.defaults.max_messages);
+        let max_bytes = row.max_bytes.map(unsigned).or(self.defaults.max_bytes);
+        max_messages.is_some_and(|max| messages > max) || max_bytes.is_some_and(|max| bytes > max)
+    }
+
+    fn accept(&mut self, delivery: &Delivery, part: &Part, at: BodyLocation, now: i64, plan: &mut Plan) {
+        let key = &part.mailbox;
+        let mut changed = Changed::Counters;
+        let mut row = match self.mailboxes.get(key).cloned() {
+            Some(row) if !columns::ended(&row, now) => row,
+            other => {
+                if let Some(ended) = other {
+                    self.end_mailbox(key, ended);
+                }
+                changed = Changed::Whole;
+                self.new_row(key, 0, now)
+            }
+        };
+        if row.messages == 0 {
+            let end = columns::message_end(&row, delivery.received_at.0, &self.defaults);
+            row.due = end.map(columns::round_up);
+            changed = Changed::Whole;
+        }
+        row.messages += 1;
+        row.unread += 1;
+        row.bytes += signed(delivery.body.size);
+        let listed = Arc::new(self.listed(delivery, &row, key));
+        let text = Some(delivery.summary.text.clone());
+        let place = self.event(&mut row, key, text, |_| Event::Received { message: listed });
+        plan.rows.push(message_row(delivery, part, row.id, place.modseq, place.stamp, at));
+        self.segments.born(at.segment, at.length);
+        if self.full(unsigned(row.messages), unsigned(row.bytes), &row) && !plan.over.contains(key) {
+            plan.over.push(key.clone());
+        }
+        self.mailboxes.put(key.clone(), row, changed);
+    }
+
+    /// The list line that subscribers see, for the next place in the mailbox.
+    fn listed(&self, delivery: &Delivery, row: &mailbox::Model, key: &MailboxKey) -> Listed {
+        let summary = &delivery.summary;
+        let uid = row.modseq + 1;
+        Listed {
+            id: delivery.id,
+            uid: unsigned(uid),
+            mailbox: key.clone(),
+            cursor: columns::cursor(row, self.head.lineage(), uid).to_string(),
+            from: summary.from.clone(),
+            to: summary.to.clone(),
+            subject: summary.subject.clone(),
+            preview: summary.preview.clone(),
+            date: summary.date,
+            received_at: delivery.received_at,
+            expires_at: columns::message_end(row, delivery.received_at.0, &self.defaults).map(Timestamp),
+            size: delivery.body.size,
+            attachments: summary.attachments,
+            is_read: false,
+            tags: Vec::new(),
+        }
+    }
+
+    /// A mailbox that has just been made, empty.
+    pub(super) fn new_row(&mut self, key: &MailboxKey, origin: i16, now: i64) -> mailbox::Model {
+        mailbox::Model {
+            id: self.head.mailbox_id(),
+            address: Some(key.as_str().to_owned()),
+            incarnation: self.head.stamp(),
+            modseq: 0,
+            replay_floor: 0,
+            origin,
+            created_at: now,
+            expires_at: None,
+            message_ttl: None,
+            max_messages: None,
+            max_bytes: None,
+            when_full: None,
+            token_hash: None,
+            messages: 0,
+            unread: 0,
+            bytes: 0,
+            due: None,
+        }
+    }
+
+    /// Ends a mailbox: its address is free at once, its messages are removed in the background.
+    pub(super) fn end_mailbox(&mut self, key: &MailboxKey, mut row: mailbox::Model) {
+        let place = self.event(&mut row, key, None, |_| Event::MailboxDeleted {});
+        self.in_flight.changes.push(change::Model {
+            mailbox_id: row.id,
+            modseq: place.modseq,
+            stamp: place.stamp,
+            kind: MAILBOX_DELETED,
+            uid: 0,
+            id: None,
+            address: Some(key.as_str().to_owned()),
+            incarnation: row.incarnation,
+        });
+        self.mailboxes.detach(key, row);
+    }
+}
+
+/// Where the delivery's record lies or will lie.
+fn place(delivery: &Delivery, tail: Option<&Tail>, bodies: &mut Vec<u8>) -> Option<BodyLocation> {
+    if let Some(at) = delivery.at {
+        return Some(at);
+    }
+    let tail = tail?;
+    let offset = tail.offset + bodies.len() as u64;
+    let Delivery { id, received_at, envelope, body, parts, .. } = delivery;
+    let length = record::write(bodies, *id, *received_at, envelope, parts, body);
+    Some(BodyLocation { segment: tail.number, offset: signed(offset), length: signed(length) })
+}
+
+fn message_row(
+    delivery: &Delivery,
+    part: &Part,
+    mailbox_id: i64,
+    uid: i64,
+    stamp: i64,
+    at: BodyLocation,
+) -> message::Model {
+    let summary = &delivery.summary;
+    message::Model {
+        mailbox_id,
+        uid,
+        stamp,
+        id: delivery.id.0,
+        received_at: delivery.received_at.0,
+        size: signed(delivery.body.size),
+        segment: at.segment,
+        offset: at.offset,
+        length: at.length,
+        parse: columns::parse_column(summary.parse),
+        is_read: false,
+        attachments: i32::try_from(summary.attachments).unwrap_or(i32::MAX),
+        subject: summary.subject.clone(),
+        sender: columns::sender_column(summary.from.as_ref()),
+        recipients: columns::recipients_column(&summary.to),
+        date: summary.date.map(|date| date.0),
+        preview: summary.preview.clone(),
+        tags: None,
+        envelope: columns::envelope_column(&delivery.envelope, part),
+    }
+}

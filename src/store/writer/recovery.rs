@@ -1,0 +1,172 @@
+//! At start: what lies in the segment files beyond their committed ends.
+//!
+//! A whole record there belongs to a delivery that was not answered, or to a commit that the database lost: it is taken in
+//! as if just received, unless its id is there. What follows the last whole record is cut off. A file that a row
+//! points to and that is missing is reported; reading from it is an error that names it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use entity::message;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
+
+use super::Writer;
+use super::plan::Delivery;
+use super::rows::chunks;
+use crate::mail::id::DeliveryId;
+use crate::mail::summary::Summary;
+use crate::store::bodies::recover::{Found, scan};
+use crate::store::bodies::{self, segment};
+use crate::store::columns::{signed, unsigned};
+use crate::store::incoming::Body;
+use crate::store::messages::BodyLocation;
+use crate::store::metrics as names;
+
+/// Deliveries taken in at once.
+const BATCH: usize = 200;
+
+impl Writer {
+    /// Takes in what is whole, cuts what is torn.
+    pub async fn recover(&mut self) -> Result<(), DbErr> {
+        let dir = self.segments.dir().to_owned();
+        let files = segment::numbers(&dir).map_err(custom)?;
+        let known: Vec<(i64, u64)> = self.segments.rows().map(|row| (row.number, unsigned(row.committed))).collect();
+        for (number, committed) in &known {
+            match std::fs::metadata(segment::path(&dir, *number)) {
+                Ok(file) if file.len() >= *committed => {}
+                Ok(file) => tracing::error!(
+                    segment = number,
+                    committed,
+                    length = file.len(),
+                    "a segment file is shorter than what was committed: run `mailroom check`"
+                ),
+                Err(error) => {
+                    tracing::error!(segment = number, %error, "a segment file is missing: run `mailroom check`");
+                }
+            }
+        }
+        self.segments.resume();
+        for number in files {
+            let committed = known.iter().find(|(known, _)| *known == number).map(|(_, committed)| *committed);
+            self.recover_segment(&dir, number, committed.unwrap_or(segment::HEADER)).await?;
+        }
+        Ok(())
+    }
+
+    async fn recover_segment(&mut self, dir: &Path, number: i64, committed: u64) -> Result<(), DbErr> {
+        let length = std::fs::metadata(segment::path(dir, number)).map_err(custom)?.len();
+        if length <= committed {
+            return Ok(());
+        }
+        let bytes = segment::read_from(dir, number, committed).map_err(custom)?;
+        let scan = scan(&bytes, committed);
+        drop(bytes);
+        let known = self.known(scan.found.iter().map(|found| found.record.head.id)).await?;
+        let (old, new): (Vec<Found>, Vec<Found>) =
+            scan.found.into_iter().partition(|found| known.contains(&found.record.head.id));
+        tracing::warn!(
+            segment = number,
+            found = new.len(),
+            known = old.len(),
+            damaged = scan.damaged.len(),
+            torn_bytes = scan.torn,
+            "a segment file goes on beyond its committed end"
+        );
+        let end = if old.is_empty() && new.is_empty() { committed } else { scan.end };
+        let file = std::fs::File::options().write(true).open(segment::path(dir, number)).map_err(custom)?;
+        file.set_len(end).and_then(|()| file.sync_all()).map_err(custom)?;
+        if end == committed {
+            return Ok(());
+        }
+        self.segments.adopt(number, end, crate::clock::now_micros());
+        self.relocate(dir, number, &old).await?;
+        metrics::counter!(names::RECOVERED).increment(new.len() as u64);
+        for found in new.chunks(BATCH) {
+            self.take_in(number, found).await?;
+        }
+        // Also when nothing was new: the end of the segment is to be known.
+        self.take_in(number, &[]).await
+    }
+
+    /// Stores records that lie on the disk already.
+    async fn take_in(&mut self, number: i64, found: &[Found]) -> Result<(), DbErr> {
+        let mut deliveries = Vec::with_capacity(found.len());
+        for found in found {
+            deliveries.push(delivery(number, found).await);
+        }
+        let _ = self.in_flight.begin(Vec::new());
+        let outcome = self.store(&deliveries).await;
+        let failed = outcome.as_ref().err().map(ToString::to_string);
+        self.settle(Ok(outcome)).await;
+        failed.map_or(Ok(()), |failed| Err(DbErr::Custom(failed)))
+    }
+
+    /// Those of `ids` that have rows.
+    async fn known(&self, ids: impl Iterator<Item = DeliveryId>) -> Result<HashSet<DeliveryId>, DbErr> {
+        let ids: Vec<uuid::Uuid> = ids.map(|id| id.0).collect();
+        let mut known = HashSet::new();
+        for ids in chunks(&ids) {
+            let rows: Vec<uuid::Uuid> = message::Entity::find()
+                .select_only()
+                .column(message::Column::Id)
+                .filter(message::Column::Id.is_in(ids.to_vec()))
+                .into_tuple()
+                .all(&self.db)
+                .await?;
+            known.extend(rows.into_iter().map(DeliveryId));
+        }
+        Ok(known)
+    }
+
+    /// A commit that was lost may have moved these here and removed the file they came from: then their rows are
+    /// pointed here again.
+    async fn relocate(&mut self, dir: &Path, number: i64, found: &[Found]) -> Result<(), DbErr> {
+        use message::Column;
+        for found in found {
+            let id = found.record.head.id.0;
+            let rows = message::Entity::find().filter(Column::Id.eq(id)).all(&self.db).await?;
+            let lost = |row: &&message::Model| row.segment != number && !segment::path(dir, row.segment).exists();
+            for row in rows.iter().filter(lost) {
+                message::Entity::update_many()
+                    .col_expr(Column::Segment, Expr::value(number))
+                    .col_expr(Column::Offset, Expr::value(signed(found.offset)))
+                    .filter(Column::MailboxId.eq(row.mailbox_id))
+                    .filter(Column::Uid.eq(row.uid))
+                    .exec(&self.db)
+                    .await?;
+                self.segments.died(row.segment, row.length);
+                self.segments.born(number, row.length);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn delivery(number: i64, found: &Found) -> Delivery {
+    let record = &found.record;
+    Delivery {
+        id: record.head.id,
+        received_at: record.head.received_at,
+        envelope: record.envelope.clone(),
+        summary: summary(found).await,
+        body: Body { bytes: Vec::new(), compressed: record.head.compressed, size: record.head.size },
+        parts: record.parts.clone(),
+        at: Some(BodyLocation { segment: number, offset: signed(found.offset), length: signed(found.length) }),
+    }
+}
+
+/// The list columns made again from the body. The parser may panic on it; the message is stored all the same.
+async fn summary(found: &Found) -> Arc<Summary> {
+    let record = found.record.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let raw = bodies::unpack(&record.head, record.body).ok()?;
+        Some(crate::mail::summary::summarize(&raw))
+    });
+    Arc::new(read.await.ok().flatten().unwrap_or_else(Summary::unreadable))
+}
+
+fn custom(error: std::io::Error) -> DbErr {
+    DbErr::Custom(error.to_string())
+}

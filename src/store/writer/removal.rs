@@ -1,0 +1,238 @@
+//! What goes: expired messages, those beyond a quota, ended mailboxes, old tombstones. What goes from a mailbox is always a
+//! prefix of its UIDs, in steps of [`STEP`] rows; each step leaves one tombstone.
+
+use std::collections::BTreeMap;
+
+use entity::{change, mailbox, message};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::Writer;
+use super::plan::EXPIRED;
+use super::rows::{Part, chunks};
+use super::transaction::Failure;
+use crate::mail::address::MailboxKey;
+use crate::mail::event::Event;
+use crate::store::columns::{self, unsigned};
+use crate::store::metrics as names;
+
+/// Rows that one step removes.
+pub const STEP: u64 = 500;
+/// How long tombstones and updates are kept for readers to catch up, in microseconds.
+const KEPT: i64 = 24 * 3_600 * 1_000_000;
+
+/// What removing a message needs to know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Old {
+    pub uid: i64,
+    pub received_at: i64,
+    size: i64,
+    segment: i64,
+    length: i64,
+    is_read: bool,
+}
+
+impl Writer {
+    /// One step of retention: mailboxes that are due, then old changes. True when more is due.
+    pub(super) async fn expire(&mut self, tx: &DatabaseTransaction, now: i64) -> Result<bool, Failure> {
+        // What this transaction did before is in memory only, and the queries here read rows.
+        self.mailboxes.write(tx).await?;
+        let mut budget = STEP;
+        let due = mailbox::Entity::find()
+            .filter(mailbox::Column::Due.lte(now))
+            .order_by_asc(mailbox::Column::Due)
+            .limit(STEP)
+            .all(tx)
+            .await?;
+        let mut more = due.len() as u64 == STEP;
+        for row in due {
+            if budget == 0 {
+                more = true;
+                break;
+            }
+            budget = budget.saturating_sub(self.expire_mailbox(tx, row, now, budget).await?.max(1));
+        }
+        more |= budget == 0;
+        self.mailboxes.write(tx).await?;
+        Ok(self.prune(tx, now).await? || more)
+    }
+
+    /// Removes up to `budget` messages of one mailbox that is due; returns how many.
+    async fn expire_mailbox(
+        &mut self,
+        tx: &DatabaseTransaction,
+        mut row: mailbox::Model,
+        now: i64,
+        budget: u64,
+    ) -> Result<u64, Failure> {
+        let Some(key) = row.address.as_deref().map(MailboxKey::from_stored) else {
+            return self.purge(tx, row, budget).await;
+        };
+        if columns::ended(&row, now) {
+            self.end_mailbox(&key, row);
+            return Ok(0);
+        }
+        let mut gone = 0;
+        if let Some(ttl) = columns::message_ttl(&row, &self.defaults) {
+            let mut old = oldest(tx, row.id, budget).await?;
+            old.truncate(old.iter().take_while(|old| old.received_at.saturating_add(ttl) <= now).count());
+            gone = old.len() as u64;
+            self.remove(tx, &key, &mut row, &old).await?;
+        }
+        if row.messages == 0 && row.origin == 0 {
+            self.end_mailbox(&key, row);
+            return Ok(gone);
+        }
+        if gone < budget {
+            row.due = self.next_due(tx, &row).await?;
+        }
+        self.mailboxes.put(key, row, Part::Whole);
+        Ok(gone)
+    }
+
+    /// Removes messages of a mailbox that has ended, at last its row.
+    async fn purge(&mut self, tx: &DatabaseTransaction, row: mailbox::Model, budget: u64) -> Result<u64, Failure> {
+        let old = oldest(tx, row.id, budget).await?;
+        self.delete_rows(tx, row.id, &old).await?;
+        if (old.len() as u64) < budget {
+            mailbox::Entity::delete_by_id(row.id).exec(tx).await?;
+        }
+        Ok(old.len() as u64)
+    }
+
+    /// Makes room in a mailbox that drops its oldest messages when it is full.
+    pub(super) async fn drop_oldest(&mut self, tx: &DatabaseTransaction, key: &MailboxKey) -> Result<(), Failure> {
+        while let Some(mut row) = self.mailboxes.get(key).cloned() {
+            if !self.full(unsigned(row.messages), unsigned(row.bytes), &row) {
+                break;
+            }
+            let mut old = oldest(tx, row.id, STEP).await?;
+            let (mut messages, mut bytes) = (row.messages, row.bytes);
+            let needed = old
+                .iter()
+                .take_while(|old| {
+                    let full = self.full(unsigned(messages), unsigned(bytes), &row);
+                    messages -= 1;
+                    bytes -= old.size;
+                    full
+                })
+                .count();
+            old.truncate(needed);
+            if old.is_empty() {
+                break;
+            }
+            self.remove(tx, key, &mut row, &old).await?;
+            row.due = self.next_due(tx, &row).await?;
+            self.mailboxes.put(key.clone(), row, Part::Whole);
+        }
+        Ok(())
+    }
+
+    /// Removes `old`, the first messages of the mailbox, and says so with one tombstone.
+    pub(super) async fn remove(
+        &mut self,
+        tx: &DatabaseTransaction,
+        key: &MailboxKey,
+        row: &mut mailbox::Model,
+        old: &[Old],
+    ) -> Result<(), Failure> {
+        let Some(last) = old.last() else { return Ok(()) };
+        self.delete_rows(tx, row.id, old).await?;
+        row.messages -= i64::try_from(old.len()).unwrap_or(i64::MAX);
+        row.unread -= i64::try_from(old.iter().filter(|old| !old.is_read).count()).unwrap_or(i64::MAX);
+        row.bytes -= old.iter().map(|old| old.size).sum::<i64>();
+        let through_uid = unsigned(last.uid);
+        let place = self.event(row, key, None, |_| Event::Expired { through_uid });
+        self.in_flight.changes.push(change::Model {
+            mailbox_id: row.id,
+            modseq: place.modseq,
+            stamp: place.stamp,
+            kind: EXPIRED,
+            uid: last.uid,
+            id: None,
+            address: None,
+            incarnation: row.incarnation,
+        });
+        Ok(())
+    }
+
+    async fn delete_rows(&mut self, tx: &DatabaseTransaction, mailbox: i64, old: &[Old]) -> Result<(), Failure> {
+        let Some(last) = old.last() else { return Ok(()) };
+        message::Entity::delete_many()
+            .filter(message::Column::MailboxId.eq(mailbox))
+            .filter(message::Column::Uid.lte(last.uid))
+            .exec(tx)
+            .await?;
+        for old in old {
+            self.segments.died(old.segment, old.length);
+        }
+        self.in_flight.rows += old.len() as u64;
+        metrics::counter!(names::EXPIRED).increment(old.len() as u64);
+        Ok(())
+    }
+
+    /// When retention next has something to do in this mailbox. An empty one made by mail goes at the next pass.
+    pub(super) async fn next_due(&self, tx: &DatabaseTransaction, row: &mailbox::Model) -> Result<Option<i64>, DbErr> {
+        if row.messages == 0 {
+            let now = crate::clock::now_micros();
+            return Ok(if row.origin == 0 { Some(now) } else { row.expires_at }.map(columns::round_up));
+        }
+        let first = oldest(tx, row.id, 1).await?;
+        let end = first.first().and_then(|old| columns::message_end(row, old.received_at, &self.defaults));
+        Ok(end.or(row.expires_at).map(columns::round_up))
+    }
+
+    /// Forgets changes that are older than [`KEPT`]; readers from before start over.
+    async fn prune(&mut self, tx: &DatabaseTransaction, now: i64) -> Result<bool, Failure> {
+        let old = change::Entity::find()
+            .filter(change::Column::Stamp.lt(now.saturating_sub(KEPT)))
+            .order_by_asc(change::Column::Stamp)
+            .limit(STEP)
+            .all(tx)
+            .await?;
+        let Some(last) = old.last() else { return Ok(false) };
+        change::Entity::delete_many().filter(change::Column::Stamp.lte(last.stamp)).exec(tx).await?;
+        self.head.row.stream_floor = self.head.row.stream_floor.max(last.stamp);
+        // Ascending, so that the last one of a mailbox stays.
+        let floors: BTreeMap<i64, i64> = old.iter().map(|change| (change.mailbox_id, change.modseq)).collect();
+        let ids: Vec<i64> = floors.keys().copied().collect();
+        for ids in chunks(&ids) {
+            self.raise_floors(tx, ids, &floors).await?;
+        }
+        Ok(old.len() as u64 == STEP)
+    }
+
+    async fn raise_floors(
+        &mut self,
+        tx: &DatabaseTransaction,
+        ids: &[i64],
+        floors: &BTreeMap<i64, i64>,
+    ) -> Result<(), Failure> {
+        for row in mailbox::Entity::find().filter(mailbox::Column::Id.is_in(ids.to_vec())).all(tx).await? {
+            let Some(key) = row.address.as_deref().map(MailboxKey::from_stored) else { continue };
+            // This transaction may have changed it already.
+            self.mailboxes.load(tx, std::iter::once(&key)).await?;
+            let Some(mut row) = self.mailboxes.get(&key).filter(|known| known.id == row.id).cloned() else { continue };
+            let floor = floors.get(&row.id).copied().unwrap_or(0);
+            row.replay_floor = row.replay_floor.max(floor);
+            self.mailboxes.put(key, row, Part::Whole);
+        }
+        Ok(())
+    }
+}
+
+/// The first messages of a mailbox.
+pub async fn oldest(tx: &DatabaseTransaction, mailbox: i64, limit: u64) -> Result<Vec<Old>, DbErr> {
+    use message::Column;
+    let rows: Vec<(i64, i64, i64, i64, i64, bool)> = message::Entity::find()
+        .select_only()
+        .columns([Column::Uid, Column::ReceivedAt, Column::Size, Column::Segment, Column::Length, Column::IsRead])
+        .filter(Column::MailboxId.eq(mailbox))
+        .order_by_asc(Column::Uid)
+        .limit(limit)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let old =
+        |(uid, received_at, size, segment, length, is_read)| Old { uid, received_at, size, segment, length, is_read };
+    Ok(rows.into_iter().map(old).collect())
+}

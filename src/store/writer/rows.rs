@@ -1,0 +1,161 @@
+//! The mailbox rows that the writer knows, and how rows are written: many in a statement.
+//!
+//! The writer is the only one that changes them, so what it has read or written stays true. Statements have one of a
+//! few fixed sizes, so that SQLite finds each of them prepared.
+
+use std::collections::{HashMap, HashSet};
+
+use entity::{mailbox, meta};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, Iterable, QueryFilter,
+};
+
+use crate::mail::address::MailboxKey;
+
+/// Rows (or keys) in one statement.
+const SIZES: [usize; 4] = [64, 16, 4, 1];
+/// Mailboxes remembered: at most twice this.
+const REMEMBERED: usize = 50_000;
+
+/// How much of a row changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The counter and the totals: no index is touched.
+    Counters,
+    Whole,
+}
+
+/// Rows by address: what was used lately is young, the older half is dropped at once.
+#[derive(Debug, Default)]
+pub struct Mailboxes {
+    young: HashMap<MailboxKey, mailbox::Model>,
+    old: HashMap<MailboxKey, mailbox::Model>,
+    changed: HashMap<MailboxKey, Part>,
+    /// Rows that lost their address in this transaction.
+    detached: Vec<mailbox::Model>,
+    /// Their addresses, which the database still knows.
+    freed: HashSet<MailboxKey>,
+}
+
+impl Mailboxes {
+    /// Reads those of `keys` that are not known. Afterwards [`Mailboxes::get`] is the truth for them.
+    pub async fn load<C: ConnectionTrait>(
+        &mut self,
+        db: &C,
+        keys: impl Iterator<Item = &MailboxKey>,
+    ) -> Result<(), DbErr> {
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let mut missing = HashSet::new();
+        for key in keys {
+            if self.young.contains_key(key) || self.freed.contains(key) {
+                continue;
+            }
+            match self.old.remove(key) {
+                Some(row) => drop(self.young.insert(key.clone(), row)),
+                None => drop(missing.insert(key.as_str())),
+            }
+        }
+        let missing: Vec<&str> = missing.into_iter().collect();
+        for keys in chunks(&missing) {
+            let rows = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec())).all(db).await?;
+            for row in rows {
+                if let Some(address) = &row.address {
+                    self.young.insert(MailboxKey::from_stored(address), row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, key: &MailboxKey) -> Option<&mailbox::Model> {
+        self.young.get(key)
+    }
+
+    /// Remembers `row` as it will be after the transaction.
+    pub fn put(&mut self, key: MailboxKey, row: mailbox::Model, part: Part) {
+        let changed = self.changed.entry(key.clone()).or_insert(part);
+        *changed = (*changed).max(part);
+        self.young.insert(key, row);
+    }
+
+    /// Frees the address of a row.
+    pub fn detach(&mut self, key: &MailboxKey, row: mailbox::Model) {
+        self.young.remove(key);
+        self.old.remove(key);
+        self.changed.remove(key);
+        self.freed.insert(key.clone());
+        self.detached.push(mailbox::Model { address: None, token_hash: None, due: Some(0), ..row });
+    }
+
+    /// Writes what changed; rows in the order of their ids, so that pages are touched in order.
+    pub async fn write<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), DbErr> {
+        // First these: another row may have taken the address.
+        upsert(db, std::mem::take(&mut self.detached), Part::Whole).await?;
+        self.freed.clear();
+        let (mut counters, mut whole) = (Vec::new(), Vec::new());
+        for (key, part) in self.changed.drain() {
+            let Some(row) = self.young.get(&key) else { continue };
+            match part {
+                Part::Counters => counters.push(row.clone()),
+                Part::Whole => whole.push(row.clone()),
+            }
+        }
+        upsert(db, counters, Part::Counters).await?;
+        upsert(db, whole, Part::Whole).await
+    }
+}
+
+async fn upsert<C: ConnectionTrait>(db: &C, mut rows: Vec<mailbox::Model>, part: Part) -> Result<(), DbErr> {
+    use mailbox::Column;
+    rows.sort_unstable_by_key(|row| row.id);
+    let mut conflict = OnConflict::column(Column::Id);
+    match part {
+        Part::Counters => conflict.update_columns([Column::Modseq, Column::Messages, Column::Unread, Column::Bytes]),
+        Part::Whole => conflict.update_columns(Column::iter().filter(|column| !matches!(column, Column::Id))),
+    };
+    while let Some(rows) = take_chunk(&mut rows) {
+        let models = rows.into_iter().map(IntoActiveModel::into_active_model);
+        mailbox::Entity::insert_many(models).on_conflict(conflict.clone()).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// Inserts rows of any table, many in a statement.
+pub async fn insert<E, C>(db: &C, mut rows: Vec<E::Model>) -> Result<(), DbErr>
+where
+    E: EntityTrait,
+    E::Model: IntoActiveModel<E::ActiveModel>,
+    E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
+    C: ConnectionTrait,
+{
+    while let Some(rows) = take_chunk(&mut rows) {
+        E::insert_many(rows.into_iter().map(IntoActiveModel::into_active_model)).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// Writes the row of `meta`.
+pub async fn write_meta<C: ConnectionTrait>(db: &C, row: meta::Model) -> Result<(), DbErr> {
+    meta::Entity::update(row.into_active_model().reset_all()).validate()?.exec_without_returning(db).await.map(drop)
+}
+
+/// The next rows for one statement, from the front.
+fn take_chunk<T>(rows: &mut Vec<T>) -> Option<Vec<T>> {
+    let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+    let rest = rows.split_off(size);
+    Some(std::mem::replace(rows, rest))
+}
+
+/// Slices of the fixed sizes that make up `all`.
+pub fn chunks<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = all;
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
+        let (chunk, tail) = rest.split_at_checked(size)?;
+        rest = tail;
+        Some(chunk)
+    })
+}
