@@ -1,5 +1,6 @@
 //! Mailroom.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod handoff;

@@ -16,5 +16,5 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.place.read()?;
     let _lock = DataLock::take(&config.runtime.data)?;
-    crate::app::migrate(&config)
+    super::serve::app::migrate(&config)
 }

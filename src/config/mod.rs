@@ -13,6 +13,9 @@ pub use check::{Findings, check};
 pub use example::example;
 pub use load::{Flag, Problem, Problems, Sources, load};
 
+use std::net::SocketAddr;
+
+use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
 use crate::settings::Section;
@@ -59,7 +62,20 @@ macro_rules! sections {
 }
 
 sections! {
-    runtime: RuntimeConfig,
+    smtp: SmtpConfig,
+    mailboxes: MailboxesConfig,
+    domains: DomainsConfig,
+    sockets: crate::sockets::Config,
     ops: OpsConfig,
+    runtime: RuntimeConfig,
     log: LogConfig,
+}
+
+impl Config {
+    /// Every address to listen on that can be read as one, with what it is for.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let smtp = self.smtp.listen.iter().filter_map(|url| Some(("SMTP", url.strip_prefix("smtp://")?.parse().ok()?)));
+        smtp.chain([("operations", self.ops.listen)]).collect()
+    }
 }

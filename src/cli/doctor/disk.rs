@@ -19,7 +19,7 @@ const SLOW_SYNC: Duration = Duration::from_millis(20);
 pub fn checks(config: &Config) -> Vec<Check> {
     let data = &config.runtime.data;
     let existing = existing_parent(data);
-    let mut checks = vec![space(&existing, config), sync_time(data, &existing)];
+    let mut checks = vec![space(&existing), sync_time(data, &existing)];
     checks.push(database(data));
     checks
 }
@@ -30,13 +30,13 @@ fn existing_parent(path: &Path) -> PathBuf {
     absolute.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/")).into()
 }
 
-fn space(directory: &Path, config: &Config) -> Check {
+fn space(directory: &Path) -> Check {
     let stat = match rustix::fs::statvfs(directory) {
         Ok(stat) => stat,
         Err(error) => return Check::fail("disk", format!("{}: {error}", directory.display()), "mount it"),
     };
     let free = stat.f_bavail * stat.f_frsize;
-    let need = config.min_free().0;
+    let need = Bytes::mib(256).0;
     let found = format!("{} MiB free at {}", free >> 20, directory.display());
     let advice = format!("receiving stops below {} ([database] min_free): make room", Bytes(need));
     if stat.f_files > 0 && stat.f_favail < 1_000 {
@@ -57,9 +57,10 @@ fn sync_time(data: &Path, existing: &Path) -> Check {
             format!("{} is writable; a sync takes {:.1} ms", data.display(), millis(median)),
             "every message waits for two syncs: use a disk with a write cache that survives a power cut",
         ),
-        Ok(median) => {
-            Check::ok("data directory", format!("{} is writable; a sync takes {:.2} ms", data.display(), millis(median)))
-        }
+        Ok(median) => Check::ok(
+            "data directory",
+            format!("{} is writable; a sync takes {:.2} ms", data.display(), millis(median)),
+        ),
     }
 }
 
@@ -93,7 +94,7 @@ fn database(data: &Path) -> Check {
     if !path.exists() {
         return Check::ok("database", format!("{} is not there yet; serve makes it", path.display()));
     }
-    match crate::app::quick_check(&path) {
+    match super::super::serve::app::quick_check(&path) {
         Ok(problems) if problems.is_empty() => Check::ok("database", format!("{} is sound", path.display())),
         Ok(problems) => Check::fail(
             "database",

@@ -33,7 +33,9 @@ fn taken(name: &'static str, addr: SocketAddr, server: Option<&str>) -> Check {
             format!("{addr} is taken by process {id} ({program})"),
             "stop that process, or choose another port in the configuration",
         ),
-        (None, Some(server)) => Check::ok(name, format!("{addr} is taken, it seems by the running mailroom ({server})")),
+        (None, Some(server)) => {
+            Check::ok(name, format!("{addr} is taken, it seems by the running mailroom ({server})"))
+        }
         (None, None) => Check::fail(
             name,
             format!("{addr} is taken by a process that is not ours to see"),

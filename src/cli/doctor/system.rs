@@ -22,12 +22,7 @@ pub fn checks(config: &Config) -> Vec<Check> {
     vec![
         descriptors(config),
         memory(),
-        kernel_floor(
-            "somaxconn",
-            "net/core/somaxconn",
-            BACKLOG,
-            "bursts of connections are refused by the kernel",
-        ),
+        kernel_floor("somaxconn", "net/core/somaxconn", BACKLOG, "bursts of connections are refused by the kernel"),
         kernel_floor(
             "syn backlog",
             "net/ipv4/tcp_max_syn_backlog",
@@ -95,7 +90,8 @@ fn port_range() -> Check {
     let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
         return Check::ok("local ports", "cannot be read here");
     };
-    let advice = "a proxy in front of it has few ports: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"".to_owned();
+    let advice =
+        "a proxy in front of it has few ports: sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"".to_owned();
     Check::floor("local ports", high.saturating_sub(low), 0, 20_000, format!("{low} to {high}"), advice)
 }
 
@@ -114,7 +110,11 @@ fn clock() -> Check {
     let seconds = crate::clock::now_micros() / 1_000_000;
     let shown = jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default();
     if seconds < NOT_BEFORE {
-        return Check::fail("clock", format!("{shown} is in the past"), "set the clock: mail would expire at once later");
+        return Check::fail(
+            "clock",
+            format!("{shown} is in the past"),
+            "set the clock: mail would expire at once later",
+        );
     }
     Check::ok("clock", shown)
 }

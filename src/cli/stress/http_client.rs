@@ -225,7 +225,8 @@ mod tests {
 
     #[tokio::test]
     async fn reads_chunks() {
-        let answer = ask(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n").await;
+        let answer =
+            ask(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n").await;
         assert_eq!(answer.body, b"hello!");
     }
 

@@ -1,6 +1,6 @@
 //! How much load: the options that all generators share, and the ticket each unit of work begins with.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::mail::units::Period;
@@ -43,7 +43,6 @@ pub struct Budget {
     count: u64,
     deadline: Option<Instant>,
     interval: Option<Duration>,
-    stopped: AtomicBool,
 }
 
 /// Leave to do one unit of work.
@@ -70,7 +69,6 @@ impl Budget {
             count: load.count.unwrap_or(u64::MAX),
             deadline: duration.map(|duration| start + duration),
             interval: load.rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate)),
-            stopped: AtomicBool::new(false),
         }
     }
 
@@ -97,14 +95,8 @@ impl Budget {
         Some(Ticket { number: self.issue()?, since: Instant::now() })
     }
 
-    /// No more tickets from now on.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
     fn is_over(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
             || self.issued.load(Ordering::Relaxed) >= self.count
     }
 
@@ -159,12 +151,5 @@ mod tests {
         let spread = last.unwrap() - budget.start;
         assert_eq!(spread.as_millis(), 20);
         assert!(budget.next_now().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_stop_ends_it() {
-        let budget = Budget::new(&load());
-        budget.stop();
-        assert!(budget.next().await.is_none());
     }
 }

@@ -40,19 +40,8 @@ where
     T: Fn(Worker) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    run_with_budget(load, &Arc::new(Budget::new(load)), task)
-}
-
-/// The same with a budget that somebody else can stop.
-///
-/// # Errors
-/// A thread or its runtime cannot be made.
-pub fn run_with_budget<T, F>(load: &Load, budget: &Arc<Budget>, task: T) -> anyhow::Result<Outcome>
-where
-    T: Fn(Worker) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + 'static,
-{
     crate::startup::raise_descriptor_limit();
+    let budget = Arc::new(Budget::new(load));
     let started = Instant::now();
     let mut meters = Vec::new();
     let mut threads = Vec::new();
@@ -60,11 +49,13 @@ where
     for number in 0..load.threads.max(1) {
         let meter = Arc::new(Meter::new());
         meters.push(Arc::clone(&meter));
-        let (share, budget, task) = (load.share(number), Arc::clone(budget), task.clone());
+        let (share, budget, task) = (load.share(number), Arc::clone(&budget), task.clone());
         let worker = move |index| Worker { budget: Arc::clone(&budget), meter: Arc::clone(&meter), index };
         let indexes = first..first + share;
         first += share;
-        threads.push(thread::Builder::new().name(format!("stress-{number}")).spawn(move || run_thread(indexes, worker, task))?);
+        threads.push(
+            thread::Builder::new().name(format!("stress-{number}")).spawn(move || run_thread(indexes, worker, task))?,
+        );
     }
     let mut all = watch(&meters, load, started, || threads.iter().all(thread::JoinHandle::is_finished));
     for thread in threads {

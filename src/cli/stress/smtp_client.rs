@@ -237,7 +237,8 @@ fn parse_reply(input: &[u8]) -> Option<Reply> {
         let end = rest.iter().position(|byte| *byte == b'\n')? + 1;
         len += end;
         if rest.get(3) != Some(&b'-') {
-            let code = rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|code| code.parse().ok());
+            let code =
+                rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|code| code.parse().ok());
             return Some(Reply { code: code.unwrap_or(0), len });
         }
     }

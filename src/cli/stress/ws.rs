@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use super::api::split_url;
 use super::body::BodyKind;
-use super::load::{Budget, Load};
+use super::load::Load;
 use super::report;
-use super::run::{Worker, run_with_budget};
+use super::run::{Worker, run_connections};
 use super::smtp::resolve;
 use super::ws_client::Client;
 use super::ws_drive::{Board, send_mail};
@@ -112,9 +112,7 @@ pub fn run(options: &Options) -> anyhow::Result<u64> {
         })?
     };
     let task_hub = Arc::clone(&hub);
-    let budget = Arc::new(Budget::new(&load));
-    let mut outcome =
-        run_with_budget(&load, &budget, move |worker| follow(worker, Arc::clone(&task_hub), stopped.clone()))?;
+    let mut outcome = run_connections(&load, move |worker| follow(worker, Arc::clone(&task_hub), stopped.clone()))?;
     let driven = director.join().ok().context("the director panicked")??;
     outcome.elapsed = driven.held;
     let failed = outcome.totals.failed() + driven.failed + hub.board.missing();
@@ -255,7 +253,7 @@ fn extra(hub: &Hub, driven: &Driven) -> Map<String, Value> {
         extra.insert("messages_refused".into(), driven.failed.into());
         extra.insert("frames_missing".into(), hub.board.missing().into());
         extra.insert("frames_repeated".into(), hub.board.repeated().into());
-        extra.insert("from_final_250_ms".into(), report::latency_json(&hub.board.from_verdict()));
+        extra.insert("from_final_250_ms".into(), report::latency_json(&hub.board.since_verdict()));
     }
     extra
 }

@@ -85,7 +85,7 @@ impl Client {
         let mut head = Vec::new();
         loop {
             self.stream.readable().await?;
-            let read = BUFFER.with_borrow_mut(|buffer| {
+            let read: io::Result<usize> = BUFFER.with_borrow_mut(|buffer| {
                 let read = self.stream.try_read(buffer)?;
                 head.extend_from_slice(buffer.get(..read).unwrap_or_default());
                 Ok(read)

@@ -56,7 +56,10 @@ impl Board {
     /// Frames that should have come and did not: of messages that were accepted.
     pub fn missing(&self) -> u64 {
         let sent = self.sent.lock();
-        sent.values().filter(|entry| entry.verdict.is_some()).map(|entry| entry.expected.saturating_sub(entry.frames)).sum()
+        sent.values()
+            .filter(|entry| entry.verdict.is_some())
+            .map(|entry| entry.expected.saturating_sub(entry.frames))
+            .sum()
     }
 
     /// Frames beyond one for each client.
@@ -65,7 +68,7 @@ impl Board {
     }
 
     /// From the final 250 to the first frame; zero where the frame was here first.
-    pub fn from_verdict(&self) -> Latencies {
+    pub fn since_verdict(&self) -> Latencies {
         let mut all = latencies();
         for entry in self.sent.lock().values() {
             if let (Some(verdict), Some(frame)) = (entry.verdict, entry.first_frame) {
@@ -180,7 +183,7 @@ mod tests {
         assert_eq!((board.missing(), board.repeated()), (0, 0));
         board.frame(frame).unwrap();
         assert_eq!(board.repeated(), 1);
-        assert_eq!(board.from_verdict().len(), 1);
+        assert_eq!(board.since_verdict().len(), 1);
     }
 
     #[test]
