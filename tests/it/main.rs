@@ -1,2 +1,3 @@
 mod smtp_dialogues;
 mod store_suite;
+mod sockets;
