@@ -31,6 +31,8 @@ pub fn append(out: &mut String, text: &str, left: &mut usize) {
     for c in text.chars() {
         if is_space(c) {
             space = true;
+        } else if is_joiner(c) && (space || out.is_empty()) {
+            // Between words it joins nothing: newsletters pad their previews with it.
         } else if !is_invisible(c) {
             if space && !out.is_empty() {
                 if *left <= 1 {
@@ -101,6 +103,10 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{61c}')
 }
 
+const fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
 fn is_reserved(stem: &str) -> bool {
     let stem = stem.trim().to_ascii_lowercase();
     matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
@@ -117,6 +123,7 @@ mod tests {
     fn folds_and_bounds_a_line() {
         assert_eq!(line(" a\t\r\n b\u{1b}[31mc\u{202e}d\0 ", 100), "a b [31mcd");
         assert_eq!(line("größe", 3), "grö");
+        assert_eq!(line("a \u{200c}\u{a0}\u{200c} b می\u{200c}خواهم", 100), "a b می\u{200c}خواهم");
         assert_eq!(line("ab cd", 3), "ab");
         assert_eq!(line("\u{200b}\u{feff}\u{a0}", 3), "");
         assert_eq!(head("größe", 3), "gr");

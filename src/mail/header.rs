@@ -10,9 +10,9 @@ use mail_parser::decoders::charsets::map::charset_decoder;
 use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
 
-use super::clean;
 use super::summary::Party;
 use super::time::Timestamp;
+use super::{clean, content};
 
 /// Octets of a value that are decoded; what is longer is cut.
 const MAX_VALUE: usize = 16 * 1024;
@@ -109,13 +109,33 @@ pub fn undeclared(bytes: &[u8]) -> Cow<'_, str> {
 #[must_use]
 pub fn text(value: &[u8], limit: usize) -> String {
     let value = prepared(value, MAX_VALUE);
-    if !value.contains("=?") {
-        return clean::line(&value, limit);
+    if value.contains("=?") { clean::line(&without_words(&value), limit) } else { clean::line(&value, limit) }
+}
+
+/// Decodes the words that [`joined_words`] left. White space between two of them is no part of the text (RFC 2047
+/// §6.2); where a sender forgot it around a word, none is added.
+fn without_words(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut behind_word = false;
+    while let Some(start) = rest.find("=?") {
+        let (before, from) = rest.split_at_checked(start).unwrap_or((rest, ""));
+        let Some(word) = word(from) else {
+            out.push_str(before);
+            out.push_str("=?");
+            rest = from.get(2..).unwrap_or_default();
+            behind_word = false;
+            continue;
+        };
+        if !(behind_word && before.chars().all(char::is_whitespace)) {
+            out.push_str(before);
+        }
+        out.push_str(&word.decoded());
+        rest = from.get(word.length..).unwrap_or_default();
+        behind_word = true;
     }
-    match MessageStream::new(value.as_bytes()).parse_unstructured() {
-        HeaderValue::Text(text) => clean::line(&text, limit),
-        _ => clean::line(&value, limit),
-    }
+    out.push_str(rest);
+    out
 }
 
 /// The addresses of a list, at most `limit`; the names of groups are left out.
@@ -180,16 +200,36 @@ struct Word<'a> {
     length: usize,
 }
 
+impl Word<'_> {
+    fn decoded(&self) -> String {
+        let (charset, encoding) = self.kind.rsplit_once('?').unwrap_or((self.kind, "Q"));
+        // RFC 2231 §5 lets a language follow the charset.
+        let charset = charset.split('*').next().unwrap_or_default();
+        let octets = if encoding.eq_ignore_ascii_case("B") {
+            content::base64(self.data.as_bytes(), usize::MAX)
+        } else {
+            content::quoted_printable(self.data.replace('_', " ").as_bytes(), usize::MAX)
+        };
+        content::decoded(&octets, Some(charset)).into_owned()
+    }
+}
+
 fn word(text: &str) -> Option<Word<'_>> {
+    /// RFC 2047 allows 75 characters in all; joined ones are longer.
+    const LONGEST: usize = 16 * 1024;
     let inner = text.strip_prefix("=?")?;
-    let charset = inner.find('?')?;
+    let charset = clean::head(inner, 80).find('?')?;
     let coded = inner.get(charset + 1..)?;
     let encoding = coded.as_bytes().first()?;
     if !matches!(encoding, b'B' | b'b' | b'Q' | b'q') || coded.as_bytes().get(1) != Some(&b'?') {
         return None;
     }
-    let data = coded.get(2..)?;
+    let data = clean::head(coded.get(2..)?, LONGEST);
     let end = data.find("?=")?;
+    if data.get(..end)?.contains("=?") {
+        // The end belongs to another word.
+        return None;
+    }
     Some(Word { kind: inner.get(..charset + 2)?, data: data.get(..end)?, length: 2 + charset + 3 + end + 2 })
 }
 
@@ -257,6 +297,9 @@ mod tests {
             (b" =?utf-8?Q?broken", "=?utf-8?Q?broken"),
             (b" =?nonsense", "=?nonsense"),
             (b" a =?x?= b", "a =?x?= b"),
+            (b" a=?utf-8?Q?=C3=A4?=b=?utf-8*de?Q?_=C3=B6?=", "a\u{e4}b \u{f6}"),
+            (b" =?utf-8?Q?one?=  =?iso-8859-1?Q?two?= three", "onetwo three"),
+            (b" =?utf-8?Q?open =?utf-8?B?dHdv?=", "=?utf-8?Q?open two"),
             (b"", ""),
         ] {
             assert_eq!(text(raw, 1000), expected, "{raw:?}");

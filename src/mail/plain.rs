@@ -27,6 +27,9 @@ pub fn text_of_html(html: &str, limit: usize) -> String {
     reader.out
 }
 
+/// No element that is treated in any way has a longer name.
+const LONGEST_NAME: usize = 12;
+
 /// What separates the last word from the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Gap {
@@ -50,15 +53,20 @@ impl Reader {
             self.out.extend(text.chars().filter(|&c| c != '\r'));
             return;
         }
-        let mut words = text.split(|c: char| c.is_ascii_whitespace()).peekable();
-        while let Some(word) = words.next() {
-            if !word.is_empty() {
-                self.flush();
-                self.out.push_str(word);
-            }
-            if words.peek().is_some() {
+        let mut rest = text;
+        while let Some(start) = rest.bytes().position(|b| !b.is_ascii_whitespace()) {
+            if start > 0 {
                 self.gap = self.gap.max(Gap::Space);
             }
+            rest = rest.get(start..).unwrap_or_default();
+            let end = rest.bytes().position(|b| b.is_ascii_whitespace()).unwrap_or(rest.len());
+            let (word, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            self.flush();
+            self.out.push_str(word);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            self.gap = self.gap.max(Gap::Space);
         }
     }
 
@@ -109,13 +117,17 @@ impl Reader {
         }
         let length = inner.bytes().take_while(u8::is_ascii_alphanumeric).count();
         let (name, attributes) = inner.split_at_checked(length)?;
-        let name = name.to_ascii_lowercase();
+        let mut lower = [0; LONGEST_NAME];
+        let name = lower.get_mut(..name.len()).map_or("", |lower| {
+            lower.copy_from_slice(name.as_bytes());
+            lower.make_ascii_lowercase();
+            std::str::from_utf8(lower).unwrap_or_default()
+        });
         let rest = after_tag(attributes);
-        if !closes && matches!(name.as_str(), "script" | "style" | "title" | "template" | "noembed" | "iframe" | "svg")
-        {
-            return Some(after_element(rest, &name));
+        if !closes && matches!(name, "script" | "style" | "title" | "template" | "noembed" | "iframe" | "svg") {
+            return Some(after_element(rest, name));
         }
-        self.gap = self.gap.max(gap(&name));
+        self.gap = self.gap.max(gap(name));
         if name == "pre" {
             self.preformatted = if closes { self.preformatted.saturating_sub(1) } else { self.preformatted + 1 };
         }
@@ -140,21 +152,21 @@ fn after<'a>(text: &'a str, end: &str) -> &'a str {
 
 /// Behind the `>` of a tag. One inside a quoted value does not end it.
 fn after_tag(attributes: &str) -> &str {
-    let mut quote = None;
-    let mut last = b' ';
-    for (at, byte) in attributes.bytes().enumerate() {
-        match quote {
-            Some(open) if byte == open => quote = None,
-            Some(_) => {}
-            None if byte == b'>' => return attributes.get(at + 1..).unwrap_or_default(),
-            None if matches!(byte, b'"' | b'\'') && last == b'=' => quote = Some(byte),
-            None => {}
-        }
-        if !byte.is_ascii_whitespace() {
-            last = byte;
+    let mut rest = attributes;
+    loop {
+        let Some(at) = memchr::memchr3(b'>', b'"', b'\'', rest.as_bytes()) else { return "" };
+        let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        let after = from.get(1..).unwrap_or_default();
+        match from.as_bytes().first() {
+            Some(b'>') | None => return after,
+            // A quote begins a value only behind an equals sign.
+            Some(&quote) if before.trim_ascii_end().ends_with('=') => {
+                let Some(end) = memchr::memchr(quote, after.as_bytes()) else { return "" };
+                rest = after.get(end + 1..).unwrap_or_default();
+            }
+            Some(_) => rest = after,
         }
     }
-    ""
 }
 
 /// Behind the end tag of an element whose content is no text; the end where there is none.

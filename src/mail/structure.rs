@@ -6,6 +6,7 @@
 //! more than [`MAX_PARTS`] parts ends the walk: only its headers are shown. Encoded nested messages are not looked
 //! into (RFC 2046 §5.2.1 forbids them); they are attachments.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use memchr::memmem;
@@ -78,7 +79,7 @@ pub enum Encoding {
 /// Finds the parts of `raw`. Linear in its length; line ends are CRLF or bare LF.
 #[must_use]
 pub fn scan(raw: &[u8]) -> Structure {
-    let mut walk = Walk { raw, at: 0, parts: Vec::with_capacity(1), open: Vec::new() };
+    let mut walk = Walk { raw, at: 0, parts: Vec::with_capacity(1), open: Vec::new(), levels: HashMap::new() };
     let exceeded = walk.run().is_err();
     let mut parts = walk.parts;
     if exceeded {
@@ -98,6 +99,8 @@ struct Walk<'a> {
     at: usize,
     parts: Vec<Part>,
     open: Vec<Open>,
+    /// Where in `open` a boundary is, innermost last. Looked up for each line that begins with two hyphens.
+    levels: HashMap<Vec<u8>, Vec<usize>>,
 }
 
 /// A container whose end was not seen yet.
@@ -133,7 +136,10 @@ impl Walk<'_> {
                 if !delimiter.closes {
                     break;
                 }
-                self.close_down_to(delimiter.level, delimiter.next);
+                // What stands before the end of a multipart without parts is its content.
+                let holds_parts = self.open.last().is_some_and(|open| open.holds_parts);
+                let end = if holds_parts { delimiter.next } else { delimiter.content_end };
+                self.close_down_to(delimiter.level, end);
             }
         }
     }
@@ -154,6 +160,8 @@ impl Walk<'_> {
             match kind {
                 Kind::Leaf => return Ok(()),
                 Kind::Multipart(_) => {
+                    let level = self.open.len();
+                    self.levels.entry(boundary.clone().unwrap_or_default()).or_default().push(level);
                     self.open.push(Open { part: index, boundary, holds_parts: false });
                     return Ok(());
                 }
@@ -250,7 +258,7 @@ impl Walk<'_> {
 
     /// The next delimiter of anything open, from the start of a line on.
     fn delimiter(&self) -> Option<Delimiter> {
-        if self.open.iter().all(|open| open.boundary.is_none()) {
+        if self.levels.is_empty() {
             return None;
         }
         let mut line = self.at;
@@ -264,19 +272,15 @@ impl Walk<'_> {
 
     fn delimiter_at(&self, line: usize) -> Option<Delimiter> {
         let text = self.raw.get(line..)?.strip_prefix(b"--")?;
-        if self.open.is_empty() {
+        if self.levels.is_empty() {
             return None;
         }
         let length = memchr::memchr(b'\n', text);
         let text = text.get(..length.unwrap_or(text.len()))?.trim_ascii_end();
-        let is = |open: &Open, closes: bool| {
-            let boundary = open.boundary.as_deref()?;
-            let text = if closes { text.strip_suffix(b"--")? } else { text };
-            (text == boundary).then_some(())
-        };
-        let (level, closes) = self.open.iter().enumerate().rev().find_map(|(level, open)| {
-            is(open, false).map(|()| (level, false)).or_else(|| is(open, true).map(|()| (level, true)))
-        })?;
+        let level_of = |boundary: &[u8]| self.levels.get(boundary).and_then(|levels| levels.last().copied());
+        let opens = level_of(text).map(|level| (level, false));
+        let closes = text.strip_suffix(b"--").and_then(level_of).map(|level| (level, true));
+        let (level, closes) = opens.max(closes)?;
         let before = self.raw.get(self.at..line)?;
         let content = before.strip_suffix(b"\n").map_or(before, |b| b.strip_suffix(b"\r").unwrap_or(b));
         let next = length.map_or(self.raw.len(), |length| line + 2 + length + 1);
@@ -292,12 +296,26 @@ impl Walk<'_> {
         }
         while self.open.len() > level {
             let Some(open) = self.open.pop() else { return };
+            self.forget(open.boundary.as_deref());
             if let Some(part) = self.parts.get_mut(open.part) {
                 part.body.end = end.max(part.body.start);
                 if !open.holds_parts {
                     part.kind = Kind::Leaf;
                 }
             }
+        }
+    }
+}
+
+impl Walk<'_> {
+    fn forget(&mut self, boundary: Option<&[u8]>) {
+        let Some(boundary) = boundary else { return };
+        let left = self.levels.get_mut(boundary).map_or(0, |levels| {
+            levels.pop();
+            levels.len()
+        });
+        if left == 0 {
+            self.levels.remove(boundary);
         }
     }
 }
