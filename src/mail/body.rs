@@ -131,14 +131,15 @@ fn role(media: &Media, kind: Kind, place: &Place) -> Role {
         return if shown { Role::Body } else { Role::Attachment };
     }
     let inline = match place.container {
-        Some(Multipart::Report) => media_type.starts_with("message/") || media_type == "text/rfc822-headers",
+        // Signatures say `attachment` for readers that do not know them.
         Some(Multipart::Signed) => media_type.contains("signature"),
+        Some(Multipart::Report) => media_type.starts_with("message/") || media_type == "text/rfc822-headers",
         // An invitation or the like beside its text.
-        Some(Multipart::Alternative) => media.is_text() && media.name.is_none(),
+        Some(Multipart::Alternative) => !attached && media.is_text() && media.name.is_none(),
         _ => false,
     };
     let shown_by_html = media.content_id.is_some() && (place.in_related || media.disposition == Disposition::Inline);
-    if !attached && (inline || shown_by_html) { Role::Inline } else { Role::Attachment }
+    if inline || (!attached && shown_by_html) { Role::Inline } else { Role::Attachment }
 }
 
 /// Of alternatives the text takes the plain ones and the html the html ones; where one kind is missing, the other
@@ -207,7 +208,7 @@ mod tests {
             Status: 5.1.1\n--x\nContent-Type: message/rfc822\n\nSubject: a\n\nb\n--x--\n";
         assert_eq!(roles(report), ("-bia-".into(), vec![1], vec![1]));
         let signed = "Content-Type: multipart/signed; boundary=x\n\n--x\n\ntext\n--x\n\
-            Content-Type: application/pgp-signature; name=signature.asc\n\nsig\n--x--\n";
+            Content-Type: application/pgp-signature; name=signature.asc\nContent-Disposition: attachment\n\nsig\n--x--\n";
         assert_eq!(roles(signed), ("-bi".into(), vec![1], vec![1]));
     }
 

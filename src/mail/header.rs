@@ -256,7 +256,9 @@ fn joined_words(text: &str) -> String {
             continue;
         };
         let gap = before.chars().all(char::is_whitespace);
-        if !(gap && open.is_some_and(|kind| kind.eq_ignore_ascii_case(word.kind))) {
+        // Words of iso-2022-jp begin and end in ASCII; joined, their shifts would meet and be taken for an error.
+        let shifts = word.kind.get(..8).is_some_and(|charset| charset.eq_ignore_ascii_case("iso-2022"));
+        if !(gap && !shifts && open.is_some_and(|kind| kind.eq_ignore_ascii_case(word.kind))) {
             close(&mut out, &mut open);
             out.push_str(before);
             out.push_str("=?");
@@ -292,6 +294,7 @@ mod tests {
             (b" =?utf-8?B?44GT44KT?=\r\n =?utf-8?B?44Gr44Gh44Gv?=", "こんにちは"),
             (b" =?utf-8?B?44GT4w==?= =?utf-8?B?gpM=?=", "こん"),
             (b" =?utf-8?Q?=E3=81=93=E3?= =?UTF-8?q?=82=93?=", "こん"),
+            (b" =?iso-2022-jp?B?GyRCJUYlOSVIGyhC?= =?iso-2022-jp?B?GyRCJUYlOSVIGyhC?=", "テストテスト"),
             (b" J\xf6rg", "Jörg"),
             (b" J\xc3\xb6rg", "Jörg"),
             (b" =?utf-8?Q?broken", "=?utf-8?Q?broken"),

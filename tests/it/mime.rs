@@ -2,6 +2,8 @@
 //! message is found in it. `tests/mail/` is the project's own; `../shared/corpus/` (or `MAILROOM_CORPUS`) is read where
 //! it is there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
