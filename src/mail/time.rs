@@ -29,7 +29,9 @@ impl Timestamp {
     /// `2026-11-21T09:30:00.123456Z`; what lies outside the years -9999 to 9999 is shown as the nearest that fits.
     #[must_use]
     pub fn rfc3339(self) -> String {
-        let clamped = self.0.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond());
+        // Whole seconds: jiff refuses the microseconds of its own last second.
+        let (first, last) = (jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+        let clamped = self.0.clamp(first * 1_000_000, last * 1_000_000);
         jiff::Timestamp::from_microsecond(clamped).unwrap_or_default().to_string()
     }
 

@@ -1,4 +1,4 @@
 mod mime;
 mod smtp_dialogues;
-mod store_suite;
 mod sockets;
+mod store_suite;
