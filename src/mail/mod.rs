@@ -2,7 +2,8 @@
 //! no actors, no sockets, no database, no clock; time is a parameter.
 //!
 //! Map: [`address`] and [`envelope`] say who writes to whom; [`id`], [`time`] and [`cursor`] name and order
-//! things; [`structure`] guards the parser, [`summary`] makes the list columns, [`parsed`] the full view of one
+//! things; [`structure`] finds the parts of a message, [`header`], [`content`] and [`plain`] decode them, [`body`]
+//! chooses among them, [`summary`] makes the list columns ([`preview`], [`clean`]), [`parsed`] the full view of one
 //! message; [`event`] is what subscribers are told; [`query`] is the search syntax, [`html`] makes foreign pages
 //! harmless, [`extract`] finds codes and links, [`trace`] writes and counts `Received`; [`units`] reads sizes
 //! and times in settings.
