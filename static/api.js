@@ -222,7 +222,7 @@ export async function message(address, id, signal) {
     hasRemote: raw.has_remote_content === true,
     parts,
     partCount: countLeaves(parts),
-    codes: raw.codes ?? [],
+    codes: [...new Set(/** @type {string[]} */ (raw.codes ?? []))],
     links: raw.links ?? [],
     damaged: (raw.parse ?? 'whole') !== 'whole',
   };

@@ -30,8 +30,8 @@ export const number = (count) => formatter(Intl.NumberFormat, {}).format(count);
 /** @param {number} bytes */
 export function size(bytes) {
   const [unit, value] =
-    bytes < 1_000 ? ['byte', bytes] : bytes < 1e6 ? ['kilobyte', bytes / 1e3] : bytes < 1e9 ? ['megabyte', bytes / 1e6] : ['gigabyte', bytes / 1e9];
-  const digits = value < 10 && unit !== 'byte' ? 1 : 0;
+    bytes < 1e6 ? ['kilobyte', bytes / 1e3] : bytes < 1e9 ? ['megabyte', bytes / 1e6] : ['gigabyte', bytes / 1e9];
+  const digits = value < 10 ? 1 : 0;
   return formatter(Intl.NumberFormat, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits }).format(value);
 }
 
@@ -54,7 +54,7 @@ export function relative(time, now = Date.now()) {
   const long = Math.abs(left);
   /** @type {[Intl.RelativeTimeFormatUnit, number]} */
   const [unit, length] = long < MINUTE ? ['second', 1_000] : long < HOUR ? ['minute', MINUTE] : long < DAY ? ['hour', HOUR] : ['day', DAY];
-  return formatter(Intl.RelativeTimeFormat, { numeric: 'auto' }).format(Math.trunc(left / length), unit);
+  return formatter(Intl.RelativeTimeFormat, { numeric: 'auto' }).format(Math.round(left / length), unit);
 }
 
 /** @param {string} time */

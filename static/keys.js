@@ -91,6 +91,6 @@ function onEscape(target) {
 
 export const listenToKeys = () => addEventListener('keydown', onKey);
 
-export const keyList = () => html`<dl class="key-list">${table.map(
+export const keyList = () => html`<dl class="key-list" tabindex="-1" autofocus>${table.map(
   ([keys, action]) => html`<div><dt>${keys.map((key) => html`<kbd>${key === 'Enter' ? '↵' : key}</kbd>`)}</dt><dd>${t.keys[action]}</dd></div>`,
 )}</dl>`;

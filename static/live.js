@@ -135,28 +135,39 @@ export class Live {
 
   /** @param {any} frame */
   #take(frame) {
+    if (frame.type === 'error') return this.#takeError(frame);
     const name = this.#subscriptions.has('*') ? '*' : frame.mailbox;
     const subscription = this.#subscriptions.get(name);
-    if (frame.type === 'error') {
-      console.warn('mailroom:', frame.problem?.detail ?? frame.problem?.title ?? frame.problem);
-      return;
-    }
     if (!subscription) return;
     if (frame.type === 'subscribed') {
-      this.#failures = 0;
-      this.#become({ kind: 'live' });
+      this.#becomeLive();
       // With `since` the missed events follow and carry their own cursors: taking this one would skip them
       // if the connection broke in between.
       if (subscription.since !== null) return;
       subscription.since = frame.cursor;
       this.hooks.onGap(name);
     } else if (frame.type === 'reset') {
+      this.#becomeLive();
       subscription.since = frame.cursor ?? null;
       this.hooks.onGap(name);
     } else {
       this.hooks.onEvent(frame);
       subscription.since = frame.cursor;
     }
+  }
+
+  /** @param {{mailbox?: string, problem: {type: string, title?: string, status: number}}} frame */
+  #takeError({ mailbox, problem }) {
+    const subscription = mailbox === undefined ? undefined : this.#subscriptions.get(mailbox);
+    if (problem.status === 503) this.#socket?.close();
+    else if (mailbox !== undefined && subscription?.since && problem.type.endsWith(':bad-cursor')) this.follow(mailbox, null, subscription.token);
+    else console.warn('mailroom:', mailbox ?? '', problem.title ?? problem.type);
+  }
+
+  #becomeLive() {
+    if (this.state.kind === 'live') return;
+    this.#failures = 0;
+    this.#become({ kind: 'live' });
   }
 
   /** @param {LiveState} state */

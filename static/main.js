@@ -11,12 +11,14 @@ import { messagePane } from './message.js';
 import { announceArrival, ring, setNotifies, showUnread } from './notify.js';
 import { onSystemTheme, settings } from './settings.js';
 import { sidebar } from './sidebar.js';
-import { changed, live, onArrival, onChange, say, start, state } from './store.js';
+import { changed, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
 import { nothingOpen, welcome } from './welcome.js';
 import { dialog, iconButton, openDialogs } from './widgets.js';
 
 const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
 const TYPING_MS = 250;
+/** @type {[import('./i18n.js').Language, string, string][]} */
+const LANGUAGES = [['en', 'EN', 'English'], ['zh', '中文', '中文']];
 
 let typed = '';
 let typedOf = '';
@@ -51,15 +53,24 @@ function searchField() {
 /** A word and a colour. */
 function liveWord() {
   const { live: connection } = state;
+  // Without a token there is nothing to follow.
+  if (isTokenMode() && state.mailboxes.size === 0) return nothing;
   const seconds = connection.kind === 'waiting' ? Math.max(1, Math.ceil((connection.until - Date.now()) / 1000)) : 0;
   const word = connection.kind === 'waiting' ? t.live.waiting(seconds) : t.live[connection.kind];
-  return html`<button type="button" class="live ${connection.kind}" role="status" title=${t.liveHint[connection.kind]} @click=${() => live.connectNow()}>
+  return html`<button type="button" class="status ${connection.kind}" role="status" title=${t.liveHint[connection.kind]} @click=${() => live.connectNow()}>
     <span class="dot"></span><span class="word">${word}</span></button>`;
 }
 
 /** @param {string} label @param {boolean} on @param {(on: boolean) => void} set */
 const toggle = (label, on, set) => html`<label class="toggle"><span>${label}</span>
   <input type="checkbox" role="switch" .checked=${on} @change=${(/** @type {Event} */ event) => set(/** @type {HTMLInputElement} */ (event.target).checked)}></label>`;
+
+const languageSwitch = () => html`<div class="languages" role="group" aria-label=${t.language}>${LANGUAGES.map(
+  ([tag, word, name]) => html`<button type="button" class="button quiet" lang=${tag} title=${name} aria-pressed=${String(language === tag)} @click=${() => {
+    setLanguage(tag);
+    changed();
+  }}>${word}</button>`,
+)}</div>`;
 
 const settingsMenu = () => html`<details class="menu"><summary class="button quiet" title=${t.settings} aria-label=${t.settings}>${icons.sliders}</summary>
   <div class="menu-body">
@@ -70,6 +81,7 @@ const settingsMenu = () => html`<details class="menu"><summary class="button qui
       changed();
     })}
     ${toggle(t.dark, settings.isDark, setDark)}
+    <div class="only-small">${languageSwitch()}</div>
     <button type="button" class="menu-item" @click=${showKeys}>${icons.keyboard}<span>${t.keys.help}</span><kbd>?</kbd></button>
     <p class="version"><a href="docs">${t.apiDocs}</a>${state.server?.version ? html`<span>Mailroom ${state.server.version}</span>` : nothing}</p>
   </div></details>`;
@@ -80,7 +92,12 @@ function setDark(dark) {
   changed();
 }
 
+function closeMenu() {
+  document.querySelector('details.menu[open]')?.removeAttribute('open');
+}
+
 function showKeys() {
+  closeMenu();
   state.dialog = { kind: 'keys' };
   changed();
 }
@@ -90,14 +107,7 @@ const topBar = () => html`<header class="top">
   ${searchField()}
   <div class="top-tools">
     ${liveWord()}
-    <div class="languages" role="group" aria-label=${t.language}>
-      ${[/** @type {const} */ (['en', 'EN', 'English']), /** @type {const} */ (['zh', '中文', '中文'])].map(
-        ([tag, word, name]) => html`<button type="button" class="button quiet" lang=${tag} title=${name} aria-pressed=${String(language === tag)} @click=${() => {
-          setLanguage(tag);
-          changed();
-        }}>${word}</button>`,
-      )}
-    </div>
+    ${languageSwitch()}
     ${iconButton(settings.isDark ? icons.sun : icons.moon, settings.isDark ? t.toLight : t.toDark, () => setDark(!settings.isDark), { kind: 'quiet theme' })}
     ${settingsMenu()}
   </div>
@@ -182,11 +192,12 @@ onArrival(announceArrival);
 onSystemTheme(changed);
 listenToKeys();
 addEventListener('resize', changed);
+addEventListener('keydown', ({ key }) => {
+  if (key === 'Escape') closeMenu();
+});
 addEventListener('pagehide', carryOutAll);
 document.addEventListener('click', ({ target }) => {
-  for (const menu of document.querySelectorAll('details.menu[open]')) {
-    if (!(target instanceof Node && menu.contains(target))) menu.removeAttribute('open');
-  }
+  if (!(target instanceof Element && target.closest('details.menu'))) closeMenu();
 });
 setInterval(() => {
   if (state.live.kind === 'waiting') changed();

@@ -67,15 +67,15 @@ function header(summary) {
   const to = summary.to.map((party) => partyName(party)).filter(Boolean);
   return html`<header class="message-head">
     <div class="message-bar">
-      ${iconButton(icons.back, t.back, close, { key: 'u', kind: 'quiet back' })}
-      <span class="grow"></span>
+      ${iconButton(icons.back, t.back, close, { key: 'u', kind: 'quiet back only-narrow' })}
+      <h1>${summary.subject || t.noSubject}</h1>
       ${summary.is_read
         ? iconButton(icons.mailbox, t.markUnread, () => void setRead([`${mailbox}/${id}`], false), { key: 'r' })
         : iconButton(icons.opened, t.markRead, () => void setRead([`${mailbox}/${id}`], true), { key: 'r' })}
       <a class="button quiet" href=${api.urls.raw(mailbox, id)} download=${`${id}.eml`} title=${t.download} aria-label=${t.download}>${icons.download}</a>
       ${iconButton(icons.trash, t.delete, () => remove([`${mailbox}/${id}`]), { key: '#', kind: 'quiet danger' })}
+      ${iconButton(icons.close, t.close, close, { key: 'u', kind: 'quiet only-wide' })}
     </div>
-    <h1>${summary.subject || t.noSubject}</h1>
     <div class="people">
       <span class="avatar hue${hue(sender)}" aria-hidden="true">${[...sender][0]?.toUpperCase()}</span>
       <p class="from">${partyFull(summary.from)}</p>
@@ -162,7 +162,7 @@ function textTab({ text, hasHtml }) {
 /** @param {Detail} detail */
 function headersTab({ headers, envelope }) {
   const raw = headers.map((field) => field.raw || `${field.name}: ${field.value}`).join('\n').replaceAll(/\n{2,}/g, '\n');
-  return html`<div class="headers">
+  return html`<div class="header-fields">
     ${envelope
       ? html`<h2>${t.envelope}</h2><table class="fields"><tbody>
           ${[

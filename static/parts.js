@@ -105,4 +105,4 @@ function node(part, summary, depth) {
 
 /** @param {Detail} detail */
 export const partsTab = ({ parts, summary }) =>
-  parts.length ? html`<ul class="parts">${parts.map((part) => node(part, summary, 0))}</ul>` : html`<p class="note">${t.noParts}</p>`;
+  parts.length ? html`<ul class="part-tree">${parts.map((part) => node(part, summary, 0))}</ul>` : html`<p class="note">${t.noParts}</p>`;

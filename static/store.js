@@ -177,7 +177,6 @@ function startWithTokens() {
   if (wanted === null) {
     state.mailboxesLoaded = true;
     state.list.endPage({ items: [], next: null, cursor: null }, true);
-    live.connectNow();
     return changed();
   }
   void loadMailboxes();

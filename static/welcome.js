@@ -54,6 +54,6 @@ export function welcome() {
 /** Beside a list with mail, when none of it is open. */
 export const nothingOpen = () => html`<section class="nothing-open">
   <div>${icons.opened}<p>${t.nothingOpen}</p>
-  <p class="hints"><kbd>j</kbd> <kbd>k</kbd> ${t.keys.move} <span>·</span> <kbd>Enter</kbd> ${t.keys.open} <span>·</span> <kbd>?</kbd> ${t.keys.help}</p></div>
+  <p class="hints"><kbd>j</kbd> <kbd>k</kbd> ${t.moveHint} <span>·</span> <kbd>Enter</kbd> ${t.keys.open} <span>·</span> <kbd>?</kbd> ${t.keys.help}</p></div>
 </section>`;
 

@@ -77,6 +77,7 @@ export default {
   noSender: '(no sender)',
   noSubject: '(no subject)',
   noMail: 'Nothing here yet.',
+  moveHint: 'move',
   nothingOpen: 'Open a message to read it here.',
   selectMessage: (/** @type {string} */ sender) => `Select the message from ${sender}`,
   selectedCount: (/** @type {number} */ count) => `${format.number(count)} selected`,
@@ -134,12 +135,12 @@ export default {
   failure,
   tryAgain: 'Try again',
   tryNow: 'Try now',
-  serverSilent: (/** @type {number} */ seconds) => (seconds > 0 ? `The server is not answering. Trying again in ${seconds} s.` : 'The server is not answering. Trying again.'),
+  serverSilent: (/** @type {number} */ seconds) => (seconds > 0 ? `The server is not answering. Trying again in ${seconds}\u00a0s.` : 'The server is not answering. Trying again.'),
   live: {
     connecting: 'connecting',
     live: 'live',
     offline: 'offline',
-    waiting: (/** @type {number} */ seconds) => `reconnecting in ${seconds} s`,
+    waiting: (/** @type {number} */ seconds) => `reconnecting in ${seconds}\u00a0s`,
   },
   liveHint: {
     connecting: 'Connecting to the server',

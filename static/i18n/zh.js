@@ -73,6 +73,7 @@ export default {
   noSender: '（无发件人）',
   noSubject: '（无主题）',
   noMail: '这里还没有邮件。',
+  moveHint: '移动',
   nothingOpen: '选择一封邮件，在这里阅读。',
   selectMessage: (sender) => `选择来自 ${sender} 的邮件`,
   selectedCount: (count) => `已选择 ${format.number(count)} 封`,

@@ -82,7 +82,7 @@ await shoot('message-parts', {}, async (page) => {
 });
 await shoot('message-parts-image', { dark: true }, async (page) => {
   await openTab('Your order', 'Parts')(page);
-  await page.getByRole('button', { name: 'label.png' }).first().click();
+  await page.getByRole('button', { name: 'label.bmp' }).first().click();
 });
 await shoot('search', {}, async (page) => {
   await page.getByRole('searchbox').fill('code');
@@ -114,12 +114,12 @@ await shoot('new-pill', { prepare: (mock) => { mock.fill('load@example.com', 300
   for (const i of [1, 2, 3]) mock.deliver({ to: 'hello@example.com', subject: `New ${i}` });
 });
 await shoot('reconnecting', {}, async (page, mock) => {
-  await page.waitForSelector('.live.live');
+  await page.waitForSelector('.status.live');
   await mock.stop();
   await page.waitForSelector('.strip', { timeout: 10_000 });
 });
 await shoot('offline', {}, async (page) => {
-  await page.waitForSelector('.live.live');
+  await page.waitForSelector('.status.live');
   await page.context().setOffline(true);
   await page.waitForTimeout(1_000);
 });

@@ -1,7 +1,25 @@
 // Mail to look at while working on the page, one of each kind.
 
 const MINUTE = 60_000;
-const PNG = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==', 'base64');
+
+/** A picture with something to see, as a BMP: the one format that is a header and pixels. @param {number} width @param {number} height */
+function picture(width, height) {
+  const file = Buffer.alloc(54 + width * height * 3);
+  file.write('BM');
+  file.writeUInt32LE(file.length, 2);
+  file.writeUInt32LE(54, 10);
+  file.writeUInt32LE(40, 14);
+  file.writeInt32LE(width, 18);
+  file.writeInt32LE(height, 22);
+  file.set([1, 0, 24], 26);
+  for (let i = 0; i < width * height; i += 1) {
+    const [x, y] = [(i % width) / width, Math.floor(i / width) / height];
+    file.set([200 - x * 90, 90 + y * 100, 40 + x * 160], 54 + i * 3);
+  }
+  return file;
+}
+
+const PICTURE = picture(320, 160);
 
 const ORDER = `<div style="max-width:600px;margin:0 auto;font-family:Helvetica,Arial,sans-serif;color:#222">
 <div style="background:#14532d;color:#fff;padding:28px 32px;border-radius:12px 12px 0 0"><h1 style="margin:0;font-size:22px">Your order is on its way</h1></div>
@@ -17,7 +35,7 @@ const VCF = `BEGIN:VCARD\r\nVERSION:4.0\r\nFN:Ada Fischer\r\nORG:Example;Design\
 
 /** @type {[number, import('../mail.mjs').Mail][]} minutes ago, and the mail */
 const SAMPLES = [
-  [2, { to: 'hello@example.com', from: 'Shop <no-reply@shop.test>', subject: 'Your order is on its way', text: 'Hello Kim,\n\nyour parcel left the warehouse this morning.\n\nTrack it: https://shop.test/track/88213\n', html: ORDER, attachments: [{ name: 'invoice-88213.pdf', type: 'application/pdf', content: Buffer.from('%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]>>endobj\ntrailer<</Root 1 0 R>>\n') }, { name: 'label.png', type: 'image/png', content: PNG }] }],
+  [2, { to: 'hello@example.com', from: 'Shop <no-reply@shop.test>', subject: 'Your order is on its way', text: 'Hello Kim,\n\nyour parcel left the warehouse this morning.\n\nTrack it: https://shop.test/track/88213\n', html: ORDER, attachments: [{ name: 'invoice-88213.pdf', type: 'application/pdf', content: Buffer.from('%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]>>endobj\ntrailer<</Root 1 0 R>>\n') }, { name: 'label.bmp', type: 'image/bmp', content: PICTURE }] }],
   [5, { to: 'hello@example.com', from: 'Bank <security@bank.test>', subject: 'Code 482913', text: 'Your verification code is 482913. It is valid for ten minutes. We never ask for it by phone.' }],
   [26, { to: 'qa-17@example.com', from: 'Ada Fischer <ada@example.org>', subject: 'Invitation: Design review, round three', text: 'Shall we meet on Tuesday?\n\n> On Monday you wrote:\n> let us look at it once more.\n\nAda', attachments: [{ name: 'invite.ics', type: 'text/calendar', content: ICS }, { name: 'ada.vcf', type: 'text/vcard', content: VCF }] }],
   [63, { to: 'hello@example.com', from: 'GitHub <noreply@github.test>', subject: '[example/app] Fix the flaky sign-in test (PR #1284)', text: 'kim-lee approved this pull request.\n\nView it: https://github.test/example/app/pull/1284', tags: ['ci'], isRead: true }],
