@@ -141,9 +141,9 @@ fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
         let address = url.strip_prefix("smtp://").with_context(|| {
             format!("[smtp] listen has {url:?}; expected smtp://address:port, such as \"smtp://127.0.0.1:2525\"")
         })?;
-        let address = address.parse().with_context(|| {
-            format!("[smtp] listen has {url:?}, whose address is not an IP address with a port")
-        })?;
+        let address = address
+            .parse()
+            .with_context(|| format!("[smtp] listen has {url:?}, whose address is not an IP address with a port"))?;
         Ok(Listener::new(startup::listen(address, "SMTP", "--smtp")?)?)
     };
     config.listen.iter().map(bind).collect()

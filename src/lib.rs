@@ -1,5 +1,6 @@
 //! Mailroom.
 
+pub mod accounts;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -14,3 +15,4 @@ pub mod startup;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+pub mod web;

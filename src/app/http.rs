@@ -48,8 +48,11 @@ impl Web {
         content: Content,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let reach =
-            Reach { store: content.store.clone(), inbound: content.inbound.clone(), allowed: http.allowed_hosts.clone() };
+        let reach = Reach {
+            store: content.store.clone(),
+            inbound: content.inbound.clone(),
+            allowed: http.allowed_hosts.clone(),
+        };
         let sockets = Sockets::new(sockets.clone(), Arc::new(reach));
         let (stopping, stops) = watch::channel(false);
         let state = web::State {

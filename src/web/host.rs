@@ -1,0 +1,114 @@
+//! The middleware that turns foreign requests away before anything else sees them (`accounts::origin`), and puts the
+//! headers on every answer that no page of ours should be without.
+
+use std::future::{Ready, ready};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::header::{
+    HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::{Error, ResponseError};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::error::{Kind, Problem};
+use crate::accounts::origin;
+
+/// Wraps the whole app; knows the host names of `[http] allowed_hosts`.
+#[derive(Clone)]
+pub struct OwnHost {
+    allowed: Arc<[String]>,
+}
+
+impl OwnHost {
+    #[must_use]
+    pub fn new(allowed: &[String]) -> Self {
+        Self { allowed: allowed.into() }
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for OwnHost
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Transform = Guarded<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Guarded { service: Rc::new(service), allowed: self.allowed.clone() }))
+    }
+}
+
+/// The middleware of [`OwnHost`].
+pub struct Guarded<S> {
+    service: Rc<S>,
+    allowed: Arc<[String]>,
+}
+
+impl<S, B> Service<ServiceRequest> for Guarded<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        if let Err(problem) = check(&request, &self.allowed) {
+            let mut response = problem.error_response();
+            protect(response.headers_mut());
+            let response = request.into_response(response).map_into_right_body();
+            return ready(Ok(response)).boxed_local();
+        }
+        let answer = self.service.call(request);
+        answer
+            .map(|result| {
+                let mut response = result?.map_into_left_body();
+                protect(response.headers_mut());
+                Ok(response)
+            })
+            .boxed_local()
+    }
+}
+
+/// The names in the request must be ours; several Hosts or Origins are nobody's.
+fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
+    let headers = request.headers();
+    let host = single(headers, &HOST).map_err(|()| Kind::ForeignHost)?;
+    let origin = single(headers, &ORIGIN).map_err(|()| Kind::ForeignOrigin)?;
+    // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
+    if let Some(authority) = request.uri().authority() {
+        origin::check(Some(authority.as_str()), origin, allowed)?;
+    }
+    origin::check(host, origin, allowed)?;
+    Ok(())
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name);
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(());
+    }
+    value.map(HeaderValue::to_str).transpose().map_err(|_| ())
+}
+
+/// No guessing of types, no address of ours (it may hold a token) in a Referer, no use as another site's resource.
+fn protect(headers: &mut HeaderMap) {
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !headers.contains_key(RESOURCE_POLICY) {
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    }
+}

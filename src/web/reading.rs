@@ -1,0 +1,91 @@
+//! Reads foreign messages off the threads that answer requests: as many at once as there are processors, each under
+//! `catch_unwind`, so that a message that breaks the parser hurts who looks at it and nobody else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
+
+use actix_web::web;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::error::{Kind, Problem};
+use super::pending::{Link, SafeHtml};
+use super::state::State;
+use crate::mail::parsed::{self, Parsed};
+use crate::mail::summary::Parse;
+use crate::store::StoredMessage;
+
+/// Each holds a message of up to the largest size and what was made of it.
+static SLOTS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)));
+
+/// A message, read.
+pub struct Read {
+    pub parsed: Parsed,
+    /// None where there is no html, or it cannot be shown.
+    pub html: Option<SafeHtml>,
+    pub codes: Vec<String>,
+    pub links: Vec<Link>,
+}
+
+/// One attachment, its transfer encoding undone.
+pub struct Part {
+    pub octets: Bytes,
+    pub media_type: String,
+    pub name: String,
+}
+
+/// The whole view of a message. `attachments` is the path below which its attachments are, `suffix` what follows their
+/// number: addresses in the html are made of both.
+///
+/// # Errors
+/// Those of the store; `unavailable` when the server stops.
+pub async fn message(
+    state: &State,
+    stored: &StoredMessage,
+    attachments: String,
+    suffix: String,
+    with_extracts: bool,
+) -> Result<Read, Problem> {
+    let _ = (attachments, suffix, with_extracts);
+    with_body(state, stored, move |raw| Read { parsed: parse(&raw), html: None, codes: Vec::new(), links: Vec::new() })
+        .await
+}
+
+/// The attachment at place `n`; none when there is no such.
+///
+/// # Errors
+/// As [`message`].
+pub async fn attachment(state: &State, stored: &StoredMessage, n: usize) -> Result<Option<Part>, Problem> {
+    with_body(state, stored, move |raw| {
+        let content = guarded(|| parsed::attachment(&raw, n)).flatten()?;
+        let octets = match content.octets {
+            std::borrow::Cow::Borrowed(octets) => raw.slice_ref(octets),
+            std::borrow::Cow::Owned(octets) => octets.into(),
+        };
+        Some(Part { octets, media_type: content.media_type, name: content.name })
+    })
+    .await
+}
+
+async fn with_body<T: Send + 'static>(
+    state: &State,
+    stored: &StoredMessage,
+    work: impl FnOnce(Bytes) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    // Before the body is read: that bounds the memory as well.
+    let _slot = SLOTS.acquire().await.map_err(|_| Kind::Unavailable)?;
+    let raw = state.store.body(stored).await?;
+    web::block(move || work(raw)).await.map_err(|_| Kind::Unavailable.into())
+}
+
+fn parse(raw: &[u8]) -> Parsed {
+    guarded(|| parsed::parse(raw))
+        .or_else(|| guarded(|| parsed::parse_headers(raw)))
+        .unwrap_or_else(|| Parsed { parse: Parse::Unreadable, ..Parsed::default() })
+}
+
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // What a panic leaves behind is dropped here and seen by nobody.
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}

@@ -1,0 +1,43 @@
+//! What handlers work with. Made once by `app`, cloned into every worker.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::config::Config;
+use crate::inbound::Inbound;
+use crate::inbound::config::AccessMode;
+use crate::store::Store;
+
+/// What the API is made of.
+#[derive(Clone)]
+pub struct State {
+    pub store: Store,
+    pub inbound: Inbound,
+    pub config: Arc<Config>,
+    /// Addresses that SMTP really listens on, as URLs (`smtp://127.0.0.1:2525`): shown to users as where to send.
+    pub smtp: Arc<[String]>,
+    /// Becomes true when the server stops: event streams and waiting calls end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl State {
+    /// Whether mailboxes need no token.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.inbound.access() == AccessMode::Open
+    }
+
+    /// The domain of generated addresses.
+    #[must_use]
+    pub fn default_domain(&self) -> Option<String> {
+        self.inbound.domains().into_iter().find(|domain| domain.is_default).map(|domain| domain.domain)
+    }
+
+    /// Comes back when the server stops; also when whoever would say so is gone.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
