@@ -1,6 +1,7 @@
 //! Mailroom.
 
 pub mod accounts;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,15 +1,14 @@
-//! What a start needs from the system, and why one fails: each failure is one line that says what to do, and an exit
-//! code after sysexits.h.
+//! What a start needs from the system, and why one fails: each failure is one line that says what to do.
 //!
-//! `app` and the commands call it. A failure travels as [`StartError`] inside `anyhow::Error` up to `main`, which prints it
-//! and ends with [`exit_code`].
+//! `app` and the commands call it. A failure travels as [`StartError`] inside `anyhow::Error` up to `cli`, which prints it
+//! and chooses the exit code.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -28,47 +27,6 @@ pub enum StartError {
     PortTaken { what: &'static str, addr: SocketAddr, flag: &'static str },
     #[error("cannot listen on {addr} for {what}: {source}; choose another address with {flag}")]
     Listen { what: &'static str, addr: SocketAddr, flag: &'static str, source: io::Error },
-    #[error("the data directory {} cannot be written: {source}; choose another with --data", path.display())]
-    Directory { path: PathBuf, source: io::Error },
-    #[error("the data directory {} is in use by {holder}; stop it, or choose another with --data", path.display())]
-    Locked { path: PathBuf, holder: String },
-}
-
-/// Exit codes, from sysexits.h.
-pub mod exit {
-    /// The command line cannot be understood.
-    pub const USAGE: u8 = 64;
-    /// Something needed is not there: a port is taken, the database does not open.
-    pub const UNAVAILABLE: u8 = 69;
-    /// An error in the program.
-    pub const SOFTWARE: u8 = 70;
-    /// The data directory cannot be made or written.
-    pub const CANT_CREATE: u8 = 73;
-    /// Reading or writing failed.
-    pub const IO: u8 = 74;
-    /// Another process holds the data directory; trying later may help.
-    pub const TEMPORARY: u8 = 75;
-    /// The configuration is wrong.
-    pub const CONFIG: u8 = 78;
-}
-
-/// The exit code for a failure: that of its first cause that has one.
-#[must_use]
-pub fn exit_code(error: &anyhow::Error) -> u8 {
-    for cause in error.chain() {
-        if let Some(start) = cause.downcast_ref::<StartError>() {
-            return match start {
-                StartError::Config(_) => exit::CONFIG,
-                StartError::PortTaken { .. } | StartError::Listen { .. } => exit::UNAVAILABLE,
-                StartError::Directory { .. } => exit::CANT_CREATE,
-                StartError::Locked { .. } => exit::TEMPORARY,
-            };
-        }
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return if io.kind() == ErrorKind::AddrInUse { exit::UNAVAILABLE } else { exit::IO };
-        }
-    }
-    exit::UNAVAILABLE
 }
 
 /// Binds a listener; `what` and `flag` are for the error.
@@ -111,54 +69,30 @@ pub fn raise_descriptor_limit() -> (u64, u64) {
     (soft, hard)
 }
 
-/// The data directory, held by this process alone until dropped.
-#[derive(Debug)]
-pub struct DataLock {
-    _file: File,
+/// Who holds the data directory, when a server runs on it: "process 1234". Creates and locks nothing.
+#[must_use]
+pub fn data_holder(data: &Path) -> Option<String> {
+    let file = File::open(data.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    let inode = file.metadata().ok()?.ino();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    Some(match flock_holder(&locks, inode) {
+        Some(id) => format!("process {id}"),
+        None => "another process".into(),
+    })
 }
 
-impl DataLock {
-    /// Makes the directory where it is missing and takes its lock.
-    ///
-    /// # Errors
-    /// [`StartError::Directory`] or [`StartError::Locked`], which names the holder.
-    pub fn take(data: &Path) -> Result<Self, StartError> {
-        let directory = |source| StartError::Directory { path: data.into(), source };
-        std::fs::create_dir_all(data).map_err(directory)?;
-        let path = data.join("lock");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(directory)?;
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(StartError::Locked { path: data.into(), holder: holder(&mut file) });
-        }
-        write_holder(&mut file).map_err(directory)?;
-        Ok(Self { _file: file })
-    }
-
-    /// Who holds the directory, when somebody does. Creates nothing.
-    #[must_use]
-    pub fn held_by(data: &Path) -> Option<String> {
-        let mut file = File::open(data.join("lock")).ok()?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => None,
-            Err(_) => Some(holder(&mut file)),
-        }
-    }
-}
-
-fn write_holder(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    let _ = file.take(64).read_to_string(&mut text);
-    match text.trim() {
-        "" => "another process".into(),
-        id => format!("process {id}"),
-    }
+/// A line is `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`: the process, then device and inode (proc(5)).
+fn flock_holder(locks: &str, inode: u64) -> Option<&str> {
+    let wanted = format!(":{inode}");
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip_while(|field| *field != "FLOCK");
+        let (id, file) = (fields.nth(3)?, fields.next()?);
+        file.ends_with(&wanted).then_some(id)
+    })
 }
 
 #[cfg(test)]
@@ -176,28 +110,27 @@ mod tests {
                 "cannot listen on {addr} for SMTP: the port is taken; stop the program that has it, or choose another with --smtp"
             )
         );
-        assert_eq!(exit_code(&error.into()), exit::UNAVAILABLE);
     }
 
     #[test]
-    fn the_data_directory_has_one_holder() {
+    fn names_the_process_that_holds_the_data_directory() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(DataLock::held_by(dir.path()), None);
-        let lock = DataLock::take(dir.path()).unwrap();
-        let me = format!("process {}", std::process::id());
-        let error = DataLock::take(dir.path()).unwrap_err();
-        assert!(error.to_string().contains(&me), "{error}");
-        assert_eq!(exit_code(&error.into()), exit::TEMPORARY);
-        assert_eq!(DataLock::held_by(dir.path()), Some(me));
-        drop(lock);
-        assert_eq!(DataLock::held_by(dir.path()), None);
-        DataLock::take(dir.path()).unwrap();
+        assert_eq!(data_holder(dir.path()), None);
+        let file = File::create(dir.path().join("lock")).unwrap();
+        assert_eq!(data_holder(dir.path()), None);
+        file.lock().unwrap();
+        let holder = data_holder(dir.path()).unwrap();
+        // A sandbox may hide /proc/locks.
+        assert!(holder == format!("process {}", std::process::id()) || holder == "another process", "{holder}");
+        drop(file);
+        assert_eq!(data_holder(dir.path()), None);
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_names_it() {
-        let error = DataLock::take(Path::new("/proc/none/data")).unwrap_err();
-        assert!(error.to_string().starts_with("the data directory /proc/none/data cannot be written: "), "{error}");
-        assert_eq!(exit_code(&error.into()), exit::CANT_CREATE);
+    fn finds_the_holder_of_a_lock_by_its_inode() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 08:01:177 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 08:01:77 0 EOF\n";
+        assert_eq!(flock_holder(locks, 77), Some("13"));
+        assert_eq!(flock_holder(locks, 5), None);
     }
 }

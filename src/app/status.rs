@@ -8,7 +8,7 @@ use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
 use crate::inbound::metrics as inbound_metrics;
 use crate::ops::{Part, Phase, Probe};
-use crate::store::Store;
+use crate::store::{Store, metrics as store_metrics};
 
 /// See the module.
 pub struct Status {
@@ -62,7 +62,9 @@ impl Probe for Status {
         metrics::gauge!(inbound_metrics::BYTES_IN_FLIGHT).set(self.gate.bytes() as f64);
         metrics::gauge!(inbound_metrics::MAILBOXES_ACTIVE).set(self.map.active() as f64);
         if let Some(store) = self.store.read().as_ref() {
-            store.refresh_metrics();
+            let status = store.status();
+            metrics::gauge!(store_metrics::QUEUED).set(status.queued as f64);
+            metrics::gauge!(store_metrics::FREE).set(status.free_bytes as f64);
         }
     }
 }

@@ -4,9 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config::{check, example};
-use crate::startup::exit;
 
-use super::serve;
+use super::{exit, serve};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

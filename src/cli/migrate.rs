@@ -1,7 +1,9 @@
 //! `mailroom migrate`: brings the database to this version's schema, while no server uses it.
 
+use std::io::Write;
+
 use super::serve::Place;
-use crate::startup::DataLock;
+use crate::store::Store;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -9,12 +11,14 @@ pub struct Options {
     place: Place,
 }
 
-/// Runs the migrations that are missing; does nothing when none is.
+/// Runs the migrations that are missing; does nothing when none is. `serve` does the same at its start.
 ///
 /// # Errors
 /// The data directory is in use, or the database refuses.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let config = options.place.read()?;
-    let _lock = DataLock::take(&config.runtime.data)?;
-    super::serve::app::migrate(&config)
+    let config = options.place.read()?.store();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Store::migrate(&config))?;
+    writeln!(std::io::stdout(), "the database in {} has this version's schema", config.data.display())?;
+    Ok(())
 }

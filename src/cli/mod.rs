@@ -1,17 +1,16 @@
 //! The command line: one subcommand a file. `main` calls [`main`], which runs one of them.
 //!
 //! Every failure is printed once, here, as one line (a wrong configuration: one line a problem), and becomes an exit
-//! code of [`crate::startup::exit`].
+//! code of [`exit`].
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::startup::{exit, exit_code};
-
 mod config;
 mod doctor;
+pub mod exit;
 mod migrate;
 mod serve;
 mod sink;
@@ -61,7 +60,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             print_failure(&error);
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(exit::code(&error))
         }
     }
 }

@@ -1,10 +1,17 @@
-//! `mailroom serve`: reads the configuration, installs log and metrics, hands over to `app`.
+//! `mailroom serve`: reads the configuration, installs log and metrics, starts `app`, and stops it at a signal.
+//!
+//! A first SIGTERM or SIGINT lets everything that was promised finish; a second one ends the process at once.
 
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{App, Extras};
 use crate::config::{Config, Flag, Problems, Sources, check, load};
 use crate::startup::StartError;
+use crate::telemetry::{self, Recorder};
 
 /// The flags of `serve`; every other setting is in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -41,18 +48,78 @@ pub struct Place {
 /// Runs until told to stop.
 ///
 /// # Errors
-/// The configuration is wrong, or `app` could not start or stop in order.
+/// The configuration is wrong, or something could not be started.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = read(options)?;
     let findings = check(&config);
     if !findings.problems.is_empty() {
         return Err(StartError::Config(Problems(findings.problems)).into());
     }
-    crate::telemetry::log::install(&config.log)?;
+    telemetry::log::install(&config.log)?;
     for warning in findings.warnings {
         tracing::warn!(setting = warning.place, "{}", warning.text);
     }
-    app::run(config)
+    let recorder = Recorder::install()?;
+    actix::System::new().block_on(serve(config, recorder))
+}
+
+async fn serve(config: Config, recorder: Recorder) -> anyhow::Result<()> {
+    // Before the start, so that a stop is heard while the store recovers.
+    let mut stop = Stop::new()?;
+    let data = config.runtime.data.clone();
+    let extras = Extras { recorder: Some(recorder), ..Extras::default() };
+    let app = tokio::select! {
+        app = App::start(config, extras) => app?,
+        name = stop.asked() => {
+            tracing::info!(signal = name, "stopped while starting");
+            return Ok(());
+        }
+    };
+    greet(&app, &data)?;
+    let name = stop.asked().await;
+    tracing::info!(signal = name, "stopping");
+    tokio::select! {
+        () = app.stop() => {}
+        name = stop.asked() => tracing::warn!(signal = name, "stopped at once; what was answered 250 is durable"),
+    }
+    Ok(())
+}
+
+/// The signals that ask for a stop.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Tells who started it where everything is. A reader that is gone is no failure.
+fn greet(app: &App, data: &Path) -> std::io::Result<()> {
+    let smtp: Vec<_> = app.smtp.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "Mailroom {}\n  dashboard, API      http://{}/\n  SMTP                {}\n  health, metrics     \
+         http://{}/health\n  data                {}\n",
+        env!("CARGO_PKG_VERSION"),
+        app.http,
+        smtp.join(", "),
+        app.ops,
+        data.display(),
+    );
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// The configuration that these flags and this environment give.
@@ -105,17 +172,5 @@ impl Place {
             value: url.clone().into(),
         });
         data.into_iter().chain(database).collect()
-    }
-}
-
-pub mod app {
-    pub fn run(_: crate::config::Config) -> anyhow::Result<()> {
-        anyhow::bail!("not connected")
-    }
-    pub fn migrate(_: &crate::config::Config) -> anyhow::Result<()> {
-        anyhow::bail!("not connected")
-    }
-    pub fn quick_check(_: &std::path::Path) -> anyhow::Result<Vec<String>> {
-        anyhow::bail!("not connected")
     }
 }

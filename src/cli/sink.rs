@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use mailin_embedded::response::{INTERNAL_ERROR, OK};
 use mailin_embedded::{Handler, Response, Server, SslConfig};
 
@@ -45,7 +45,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(directory) = &options.directory {
         std::fs::create_dir_all(directory)
-            .map_err(|source| crate::startup::StartError::Directory { path: directory.clone(), source })?;
+            .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
     }
     let listener = crate::startup::listen(options.listen, "the sink", "--listen")?;
     listener.set_nonblocking(false)?;

@@ -19,6 +19,7 @@ use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
 use crate::settings::Section;
+use crate::store::{self, BodiesConfig, DatabaseConfig};
 use crate::telemetry::config::LogConfig;
 
 crate::settings! {
@@ -65,6 +66,9 @@ sections! {
     smtp: SmtpConfig,
     mailboxes: MailboxesConfig,
     domains: DomainsConfig,
+    database: DatabaseConfig,
+    bodies: BodiesConfig,
+    http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,
     runtime: RuntimeConfig,
@@ -76,6 +80,23 @@ impl Config {
     #[must_use]
     pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         let smtp = self.smtp.listen.iter().filter_map(|url| Some(("SMTP", url.strip_prefix("smtp://")?.parse().ok()?)));
-        smtp.chain([("operations", self.ops.listen)]).collect()
+        smtp.chain([("HTTP", self.http.listen), ("operations", self.ops.listen)]).collect()
+    }
+
+    /// What the store is opened with: its own sections, the data directory, and what `[mailboxes]` says of lifetimes.
+    #[must_use]
+    pub fn store(&self) -> store::Config {
+        let mailboxes = &self.mailboxes;
+        store::Config {
+            data: self.runtime.data.clone(),
+            database: self.database.clone(),
+            bodies: self.bodies.clone(),
+            defaults: store::Defaults {
+                message_ttl: mailboxes.message_ttl.0.map(|ttl| ttl.0),
+                max_messages: mailboxes.max_messages.0.map(|count| count.0),
+                max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
+                when_full: mailboxes.when_full.into(),
+            },
+        }
     }
 }

@@ -21,6 +21,7 @@ pub mod incoming;
 pub mod list;
 pub mod lookup;
 pub mod mailboxes;
+pub mod maintenance;
 pub mod messages;
 pub mod metrics;
 pub mod open;
@@ -43,6 +44,7 @@ pub use directory::OpenError;
 pub use faults::{Fault, Faults};
 pub use incoming::{Announce, Body, Incoming, Part, WriteFailed};
 pub use mailboxes::{Mailbox, MailboxPatch, NewMailbox, Origin, Ttl, WhenFull};
+pub use maintenance::{Inspection, quick_check};
 pub use messages::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, StoredMessage};
 pub use replay::{Position, Replay};
 

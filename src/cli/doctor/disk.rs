@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Check;
 use crate::config::Config;
 use crate::mail::units::Bytes;
+use crate::store::{self, Inspection};
 
 /// Syncs that are timed; the median counts.
 const SYNCS: usize = 20;
@@ -19,8 +20,8 @@ const SLOW_SYNC: Duration = Duration::from_millis(20);
 pub fn checks(config: &Config) -> Vec<Check> {
     let data = &config.runtime.data;
     let existing = existing_parent(data);
-    let mut checks = vec![space(&existing), sync_time(data, &existing)];
-    checks.push(database(data));
+    let mut checks = vec![space(&existing, config), sync_time(data, &existing)];
+    checks.push(database(config));
     checks
 }
 
@@ -30,13 +31,13 @@ fn existing_parent(path: &Path) -> PathBuf {
     absolute.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/")).into()
 }
 
-fn space(directory: &Path) -> Check {
+fn space(directory: &Path, config: &Config) -> Check {
     let stat = match rustix::fs::statvfs(directory) {
         Ok(stat) => stat,
         Err(error) => return Check::fail("disk", format!("{}: {error}", directory.display()), "mount it"),
     };
     let free = stat.f_bavail * stat.f_frsize;
-    let need = Bytes::mib(256).0;
+    let need = config.database.min_free.0;
     let found = format!("{} MiB free at {}", free >> 20, directory.display());
     let advice = format!("receiving stops below {} ([database] min_free): make room", Bytes(need));
     if stat.f_files > 0 && stat.f_favail < 1_000 {
@@ -89,23 +90,20 @@ fn time_writes(mut file: File) -> io::Result<Duration> {
     Ok(times.get(SYNCS / 2).copied().unwrap_or_default())
 }
 
-fn database(data: &Path) -> Check {
-    let path = data.join("mailroom.db");
-    if !path.exists() {
-        return Check::ok("database", format!("{} is not there yet; serve makes it", path.display()));
-    }
-    match super::super::serve::app::quick_check(&path) {
-        Ok(problems) if problems.is_empty() => Check::ok("database", format!("{} is sound", path.display())),
-        Ok(problems) => Check::fail(
+fn database(config: &Config) -> Check {
+    match store::quick_check(&config.store()) {
+        Ok(Inspection::Missing(path)) => {
+            Check::ok("database", format!("{} is not there yet: serve makes it", path.display()))
+        }
+        Ok(Inspection::Sound(path)) => Check::ok("database", format!("{} is sound", path.display())),
+        Ok(Inspection::Damaged(path, problems)) => Check::fail(
             "database",
             format!("{}: {}", path.display(), problems.join("; ")),
             "stop the server and restore the latest backup; `mailroom check` tells what is affected",
         ),
-        Err(error) => Check::fail(
-            "database",
-            format!("{} does not open: {error:#}", path.display()),
-            "see that this user may read it, and that it is a database of mailroom",
-        ),
+        Err(error) => {
+            Check::fail("database", error.to_string(), "see that this user may read it, and that it is a mailroom's")
+        }
     }
 }
 

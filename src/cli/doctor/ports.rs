@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use super::Check;
 use crate::config::Config;
-use crate::startup::{DataLock, StartError, listen};
+use crate::startup::{StartError, data_holder, listen};
 
 /// One check for each address that `serve` would listen on.
 pub fn checks(config: &Config) -> Vec<Check> {
-    let server = DataLock::held_by(&config.runtime.data);
+    let server = data_holder(&config.runtime.data);
     config.listeners().into_iter().map(|(name, addr)| check(name, addr, server.as_deref())).collect()
 }
 

@@ -1,0 +1,59 @@
+//! Exit codes, from sysexits.h, and which failure has which.
+
+use std::io::{self, ErrorKind};
+
+use crate::startup::StartError;
+use crate::store::OpenError;
+
+/// The command line cannot be understood.
+pub const USAGE: u8 = 64;
+/// Something needed is not there: a port is taken, a server does not answer, the database does not open.
+pub const UNAVAILABLE: u8 = 69;
+/// The data directory cannot be made or written.
+pub const CANT_CREATE: u8 = 73;
+/// Reading or writing failed.
+pub const IO: u8 = 74;
+/// Another process holds the data directory; trying later may help.
+pub const TEMPORARY: u8 = 75;
+/// The configuration is wrong.
+pub const CONFIG: u8 = 78;
+
+/// The exit code of a failure: that of its first cause that has one.
+#[must_use]
+pub fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(of_cause).unwrap_or(UNAVAILABLE)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(start) = cause.downcast_ref::<StartError>() {
+        return Some(match start {
+            StartError::Config(_) => CONFIG,
+            StartError::PortTaken { .. } | StartError::Listen { .. } => UNAVAILABLE,
+        });
+    }
+    if let Some(open) = cause.downcast_ref::<OpenError>() {
+        return Some(match open {
+            OpenError::InUse { .. } => TEMPORARY,
+            OpenError::Io { .. } => CANT_CREATE,
+            OpenError::Unsupported(_) => CONFIG,
+            OpenError::Newer { .. } | OpenError::Database { .. } => UNAVAILABLE,
+        });
+    }
+    let io = cause.downcast_ref::<io::Error>()?;
+    Some(if io.kind() == ErrorKind::AddrInUse { UNAVAILABLE } else { IO })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn the_first_cause_that_has_a_code_decides() {
+        let in_use = OpenError::InUse { path: "/d".into() };
+        assert_eq!(code(&anyhow::Error::from(in_use).context("starting")), TEMPORARY);
+        assert_eq!(code(&anyhow::Error::from(StartError::Config(crate::config::Problems(Vec::new())))), CONFIG);
+        assert_eq!(code(&anyhow::Error::from(io::Error::from(ErrorKind::PermissionDenied))), IO);
+        assert_eq!(code(&anyhow!("anything else")), UNAVAILABLE);
+    }
+}
