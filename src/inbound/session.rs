@@ -318,7 +318,7 @@ impl SmtpSession {
         let Some(since) = self.data_since else { return };
         let taken = now.duration_since(since);
         let slow = taken > self.site.read_timeout
-            && (self.server.buffered() as u64) < taken.as_secs().saturating_mul(self.site.min_data_rate);
+            && (self.server.received() as u64) < taken.as_secs().saturating_mul(self.site.min_data_rate);
         if slow || taken >= self.site.data_timeout {
             self.end(reply::TOO_SLOW, ctx);
         }
