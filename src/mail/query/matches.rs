@@ -120,3 +120,288 @@ fn add_party(party: &Party, column: &mut String) {
         column.push(' ');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::address::MailboxKey;
+    use crate::mail::id::DeliveryId;
+    use crate::mail::query::Fts;
+    use crate::mail::time::Timestamp;
+
+    fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
+        let party = |text: &&str| Party { name: Some((*text).to_owned()), address: Some("x@y.z".to_owned()) };
+        Listed {
+            id: DeliveryId(uuid::Uuid::nil()),
+            uid: 1,
+            mailbox: MailboxKey::from_stored("box@mailroom.test"),
+            cursor: String::new(),
+            from: Some(party(&from)),
+            to: to.iter().map(party).collect(),
+            subject: subject.to_owned(),
+            preview: String::new(),
+            date: None,
+            received_at: Timestamp::parse("2026-11-21T12:00:00Z").unwrap(),
+            expires_at: None,
+            size: 2048,
+            attachments: 1,
+            is_read: false,
+            tags: vec!["Invoice".to_owned()],
+        }
+    }
+
+    fn found(query: &str, listed: &Listed, text: &str) -> bool {
+        Query::parse(query).unwrap().matches(&Candidate { listed, text })
+    }
+
+    #[test]
+    fn finds_by_words_and_columns() {
+        let message = listed("Über Rechnung 4711", "Bob Smith", &["Zoë", "Ann"]);
+        let text = "Hello world, see shop.example.com/a_b. 東京都に行く";
+        for query in [
+            "",
+            "hello",
+            "HELLO",
+            "hell*",
+            "\"hello world\"",
+            "uber",
+            "über",
+            "subject:rechnung",
+            "subject:\"rechnung 47\"*",
+            "from:bob",
+            "from:x@y.z",
+            "to:zoe",
+            "to:box@mailroom.test",
+            "to:ann",
+            "shop.example.com",
+            "example.com/a",
+            "東京都",
+            "京",
+            "都",
+            "行く",
+            "-bye",
+            "-subject:hello",
+            "bye OR hello",
+            "\"bye bye\" OR from:smith OR nothing",
+            "hello & world",
+            "-\"world hello\"",
+        ] {
+            assert!(found(query, &message, text), "{query}");
+        }
+        for query in [
+            "hell",
+            "bye",
+            "\"world hello\"",
+            "subject:hello",
+            "from:ann",
+            "to:bob",
+            "to:\"zoe ann\"",
+            "to:\"z ann\"",
+            "東都",
+            "大",
+            "-hello",
+            "hello bye",
+            "bye OR nothing",
+            "hello -world",
+            "-from:bob",
+            "-bye -hello",
+        ] {
+            assert!(!found(query, &message, text), "{query}");
+        }
+    }
+
+    #[test]
+    fn finds_by_list_columns() {
+        let message = listed("s", "f", &[]);
+        for query in [
+            "has:attachment",
+            "is:unread",
+            "-is:read",
+            "after:2026-11-21",
+            "before:2026-11-22",
+            "after:2026-11-21T12:00:00Z",
+            "-after:2026-11-22",
+            "before:2026-11-21T13:00:01+01:00",
+            "larger:1K",
+            "larger:2047",
+            "smaller:2049",
+            "-larger:2K",
+            "smaller:1MB",
+            "tag:Invoice",
+            "-tag:x",
+        ] {
+            assert!(found(query, &message, ""), "{query}");
+            assert!(!Query::parse(query).unwrap().needs_text());
+        }
+        for query in [
+            "-has:attachment",
+            "is:read",
+            "after:2026-11-22",
+            "before:2026-11-21",
+            "before:2026-11-21T12:00:00Z",
+            "larger:2048",
+            "smaller:2K",
+            "tag:invoice",
+            "-tag:Invoice",
+        ] {
+            assert!(!found(query, &message, ""), "{query}");
+        }
+        assert!(Query::parse("x").unwrap().needs_text());
+        assert!(!Query::parse("from:x -subject:y OR to:z tag:x").is_ok_and(|query| query.needs_text()));
+    }
+
+    /// FTS5 over the columns, as its documentation says: reads the expression, not the query.
+    struct Model<'a> {
+        columns: [(&'static str, Vec<&'a str>); 4],
+        rest: &'a str,
+    }
+
+    impl<'a> Model<'a> {
+        fn new(columns: &'a Columns, expression: &'a str) -> Self {
+            let cut = |text: &'a str| {
+                let tokens = text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric());
+                tokens.filter(|token| !token.is_empty()).collect()
+            };
+            let columns = [
+                ("subject", cut(&columns.subject)),
+                ("sender", cut(&columns.sender)),
+                ("recipients", cut(&columns.recipients)),
+                ("body", cut(&columns.body)),
+            ];
+            Self { columns, rest: expression }
+        }
+
+        fn takes(&mut self, what: &str) -> bool {
+            self.rest = self.rest.trim_start();
+            match self.rest.strip_prefix(what) {
+                Some(rest) => {
+                    self.rest = rest;
+                    true
+                }
+                None => false,
+            }
+        }
+
+        /// NOT binds closest, then AND, then OR.
+        fn or(&mut self) -> bool {
+            let mut value = self.and();
+            while self.takes("OR") {
+                value |= self.and();
+            }
+            value
+        }
+
+        fn and(&mut self) -> bool {
+            let mut value = self.not();
+            while self.takes("AND") {
+                value &= self.not();
+            }
+            value
+        }
+
+        fn not(&mut self) -> bool {
+            let mut value = self.phrase();
+            while self.takes("NOT") {
+                value &= !self.phrase();
+            }
+            value
+        }
+
+        fn phrase(&mut self) -> bool {
+            if self.takes("(") {
+                let value = self.or();
+                assert!(self.takes(")"), "{}", self.rest);
+                return value;
+            }
+            let named = ["subject", "sender", "recipients"].into_iter().find(|name| self.takes(name));
+            assert!(named.is_none() || self.takes(":"));
+            assert!(self.takes("\""), "{}", self.rest);
+            let (phrase, rest) = self.rest.split_once('"').unwrap();
+            self.rest = rest;
+            let prefix = self.takes("*");
+            let phrase: Vec<&str> = phrase.split(' ').collect();
+            self.columns.iter().filter(|(name, _)| named.is_none_or(|named| named == *name)).any(|(_, tokens)| {
+                tokens.windows(phrase.len()).any(|window| {
+                    window.iter().zip(&phrase).enumerate().all(|(at, (token, wanted))| {
+                        if prefix && at + 1 == phrase.len() { token.starts_with(wanted) } else { token == wanted }
+                    })
+                })
+            })
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        const PIECES: &[&str] = &[
+            "a",
+            "b",
+            "ab",
+            "abc",
+            "B",
+            "é",
+            "e",
+            "東",
+            "京",
+            "都",
+            "東京",
+            "が",
+            "か\u{3099}",
+            "x@y",
+            ".",
+            "-",
+            "_",
+            " ",
+            " ",
+            " ",
+            "🎉",
+            "한국",
+            "1",
+            "ß",
+            "ss",
+            "\"",
+            "'",
+            "й",
+        ];
+        let piece = prop_oneof![20 => prop::sample::select(PIECES).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    fn query() -> impl Strategy<Value = String> {
+        let key = prop::sample::select(vec!["", "", "", "from:", "to:", "subject:"]);
+        let term = (any::<bool>(), key, text(), any::<bool>(), prop::sample::select(vec![" ", " ", " OR "])).prop_map(
+            |(negated, key, text, star, joint)| {
+                let text = text.replace('"', "");
+                format!("{}{key}\"{text}\"{}{joint}", if negated { "-" } else { "" }, if star { "*" } else { "" })
+            },
+        );
+        prop::collection::vec(term, 0..5).prop_map(|terms| terms.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn the_index_gives_the_same_answer(
+            query in query(), subject in text(), from in text(), to in text(), body in text(),
+        ) {
+            let Ok(query) = Query::parse(&query) else { return Ok(()) };
+            let listed = listed(&subject, &from, &[&to, "ab"]);
+            let columns = index_columns(&listed, &body);
+            let indexed = match query.fts() {
+                None => true,
+                Some(Fts::Match(expression)) => Model::new(&columns, &expression).or(),
+                Some(Fts::Exclude(expression)) => !Model::new(&columns, &expression).or(),
+            };
+            prop_assert_eq!(query.matches(&Candidate { listed: &listed, text: &body }), indexed, "{:?}", query);
+        }
+
+        #[test]
+        fn a_message_is_found_by_any_piece_of_its_words(words in prop::collection::vec("[a-z東京都é]{1,6}", 1..6), at: prop::sample::Index) {
+            let listed = listed("", "", &[]);
+            let body = words.join(" ");
+            let wanted = &words[at.index(words.len())];
+            let query = format!("\"{}\" \"{}\"", wanted, body);
+            prop_assert!(found(&query, &listed, &body), "{}", query);
+        }
+    }
+}

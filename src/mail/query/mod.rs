@@ -15,6 +15,7 @@ mod tokens;
 pub use matches::{Candidate, Columns, index_columns};
 pub use syntax::{MAX_QUERY_BYTES, MAX_TERMS, Problem, QueryError};
 pub use tokens::MAX_TEXT_BYTES;
+pub(in crate::mail) use tokens::spaceless;
 
 use super::time::Timestamp;
 

@@ -246,3 +246,86 @@ fn size(value: &str) -> Option<u64> {
 fn ends_in_word(value: &str) -> bool {
     value.chars().next_back().is_some_and(|last| !last.is_ascii() || last.is_ascii_alphanumeric())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(text: &str) -> (usize, Problem) {
+        let error = parse(text).unwrap_err();
+        (error.at, error.problem)
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        assert_eq!(failed("a fro:b"), (2, Problem::UnknownKey("fro:".to_owned())));
+        assert_eq!(failed("é -fro:b"), (3, Problem::UnknownKey("fro:".to_owned())));
+        assert_eq!(failed("a \"b c"), (2, Problem::UnterminatedQuote));
+        assert_eq!(failed("from:\"b c"), (5, Problem::UnterminatedQuote));
+        assert_eq!(failed("from: b"), (0, Problem::NoValue("from:")));
+        assert_eq!(failed("x tag:\"\""), (2, Problem::NoValue("tag:")));
+        for (text, at) in [
+            ("before:yesterday", 7),
+            ("after:2026-02-30", 6),
+            ("after:2026-1-1", 6),
+            ("larger:10X", 7),
+            ("larger:-1", 7),
+            ("smaller:K", 8),
+            ("smaller:99999999999999999999", 8),
+            ("larger:99999999999G", 7),
+            ("has:cheese", 4),
+            ("is:great", 3),
+            ("is:unread*", 3),
+            ("subject:!!!", 8),
+        ] {
+            assert!(matches!(failed(text), (found, Problem::BadValue { .. }) if found == at), "{text}");
+        }
+        for text in ["OR", "a OR", "OR a", "a OR OR b", "a OR -b", "-a OR b", "a OR is:read", "is:read OR a"] {
+            assert!(matches!(failed(text), (_, Problem::MisplacedOr)), "{text}");
+        }
+        assert!(matches!(failed(&"a ".repeat(65)), (128, Problem::TooManyTerms)));
+        assert!(matches!(failed(&"a".repeat(3_000)), (2_048, Problem::TooLong)));
+        assert_eq!(
+            parse("larger:big").unwrap_err().to_string(),
+            "larger: does not take \"big\": bytes as 10, 10K or 2MB (at character 8)"
+        );
+    }
+
+    #[test]
+    fn takes_what_people_type() {
+        for text in [
+            "",
+            "  ",
+            "-",
+            "R & D",
+            "***",
+            "- -",
+            "Re: Hello",
+            "12:30",
+            "https://a.example/x?y=z",
+            "\"fro:b\"",
+            "C++",
+            "-\"\"",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        assert!(parse(" - & ").is_ok_and(|query| query.is_empty()));
+        assert_eq!(parse("FROM:Bob"), parse("from:bob"));
+        assert_eq!(parse("a  b\tc"), parse("a b c"));
+        assert_eq!(parse("a\"b c\"d"), parse("a \"b c\" d"));
+        assert_eq!(parse("or"), parse("\"OR\""));
+        assert_eq!(parse("is:read"), parse("-is:unread"));
+        assert_eq!(parse("larger:1MB"), parse("larger:1048576"));
+        assert_eq!(parse("after:2026-11-21"), parse("after:2026-11-21T00:00:00Z"));
+        assert_eq!(parse("tag:\"two words\"").map(|query| query.filters.len()), Ok(1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "((from|is|larger|before|x):|[-\"* ]|OR|é|東|.){0,30}") {
+            if let Err(error) = parse(&text) {
+                proptest::prop_assert!(error.at <= text.chars().count());
+            }
+        }
+    }
+}

@@ -36,12 +36,17 @@ impl Sink for Joined<'_> {
     }
 
     fn run(&mut self, run: &str) {
-        let ends = run.char_indices().map(|(at, _)| at).skip(2).chain([run.len(), run.len()]);
-        // With one character, the first end is already the end of the run, and there is one start.
-        let ends = ends.skip(usize::from(run.chars().nth(1).is_none()));
-        for ((start, _), end) in run.char_indices().zip(ends) {
-            self.word(run.get(start..end).unwrap_or_default());
+        let mut last = '\0';
+        for (at, c) in run.chars().enumerate() {
+            if at > 0 {
+                self.0.push(last);
+                self.0.push(c);
+                self.0.push(' ');
+            }
+            last = c;
         }
+        self.0.push(last);
+        self.0.push(' ');
     }
 }
 
@@ -149,7 +154,7 @@ impl Word {
     }
 
     fn chunk(&mut self, chunk: &str, sink: &mut impl Sink) {
-        if is_nfkc_quick(chunk.chars()) == IsNormalized::Yes {
+        if chunk.chars().all(is_plain) || is_nfkc_quick(chunk.chars()) == IsNormalized::Yes {
             chunk.chars().for_each(|c| self.char(c, sink));
         } else {
             chunk.nfkc().for_each(|c| self.char(c, sink));
@@ -183,9 +188,35 @@ impl Word {
     }
 }
 
+/// What stays as it is under NFKC wherever it stands, told without a table: most of what is written.
+const fn is_plain(c: char) -> bool {
+    c.is_ascii()
+        || matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ' | 'А'..='я' | 'Ё' | 'ё' | '–' | '—' | '‘'..='”' | '•' | '€')
+        || matches!(c, '、'..='。' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
+}
+
+/// The commonest letters without the tables.
+const fn folded(c: char) -> Option<&'static str> {
+    Some(match c {
+        'À'..='Å' | 'à'..='å' => "a",
+        'Ç' | 'ç' => "c",
+        'È'..='Ë' | 'è'..='ë' => "e",
+        'Ì'..='Ï' | 'ì'..='ï' => "i",
+        'Ñ' | 'ñ' => "n",
+        'Ò'..='Ö' | 'ò'..='ö' | 'Ø' | 'ø' => "o",
+        'Ù'..='Ü' | 'ù'..='ü' => "u",
+        'Ý' | 'ý' | 'ÿ' => "y",
+        'Æ' | 'æ' => "ae",
+        'ß' => "ss",
+        'Ё' | 'ё' => "е",
+        _ => return None,
+    })
+}
+
 fn class(c: char) -> Class {
     match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' => Class::Letter,
+        'a'..='z' | 'A'..='Z' | '0'..='9' | 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ' | 'А'..='я' => Class::Letter,
+        '\u{3041}'..='\u{3096}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' => Class::Spaceless,
         '\u{ad}' | '\u{200c}' | '\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{180e}' | '\u{640}' => Class::Ignored,
         '\u{2600}'..='\u{27bf}' | '\u{1f000}'..='\u{1faff}' => Class::Symbol,
         _ if spaceless(c) => Class::Spaceless,
@@ -196,7 +227,7 @@ fn class(c: char) -> Class {
 }
 
 /// Chinese, Japanese, Korean, and the scripts of South-East Asia that are written without spaces.
-fn spaceless(c: char) -> bool {
+pub(in crate::mail) fn spaceless(c: char) -> bool {
     let script = matches!(c,
         '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1100}'..='\u{11ff}' | '\u{1780}'..='\u{17ff}'
         | '\u{2e80}'..='\u{2fdf}' | '\u{3005}'..='\u{3007}' | '\u{3021}'..='\u{3029}' | '\u{3041}'..='\u{31ff}'
@@ -214,23 +245,35 @@ fn fold(c: char, word: &mut String) {
         word.push(c.to_ascii_lowercase());
         return;
     }
-    decompose_canonical(c, |part| {
-        if accent(part, word.chars().next_back()) {
-            return;
+    if let Some(folded) = folded(c) {
+        word.push_str(folded);
+        return;
+    }
+    if let 'а'..='и' | 'к'..='я' = c {
+        word.push(c);
+        return;
+    }
+    decompose_canonical(c, |part| fold_part(part, word));
+}
+
+/// Adds one character of a decomposition.
+fn fold_part(part: char, word: &mut String) {
+    if accent(part, word.chars().next_back()) {
+        return;
+    }
+    // Upper case first: it is what unites ß with ss, ς with σ, ı with i.
+    for lower in part.to_uppercase().flat_map(char::to_lowercase) {
+        match lower {
+            'ł' => word.push('l'),
+            'ø' => word.push('o'),
+            'đ' => word.push('d'),
+            'æ' => word.push_str("ae"),
+            'œ' => word.push_str("oe"),
+            'ß' => word.push_str("ss"),
+            '\u{307}' => {}
+            other => word.push(other),
         }
-        // Upper case first: it is what unites ß with ss, ς with σ, ı with i.
-        for lower in part.to_uppercase().flat_map(char::to_lowercase) {
-            match lower {
-                'ł' => word.push('l'),
-                'ø' => word.push('o'),
-                'đ' => word.push('d'),
-                'æ' => word.push_str("ae"),
-                'œ' => word.push_str("oe"),
-                '\u{307}' => {}
-                other => word.push(other),
-            }
-        }
-    });
+    }
 }
 
 /// Whether a mark only decorates the letter before it: Latin and Greek accents, the stress and ё of Cyrillic, the
@@ -243,5 +286,89 @@ fn accent(mark: char, base: Option<char>) -> bool {
         '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}' | '\u{5c5}' | '\u{5c7}' => true,
         '\u{64b}'..='\u{65f}' | '\u{670}' => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenised(text: &str) -> String {
+        let mut out = String::new();
+        tokens(text, &mut Joined(&mut out));
+        out.trim_end().to_owned()
+    }
+
+    #[test]
+    fn cuts_and_folds() {
+        for (text, expected) in [
+            ("", ""),
+            ("Hello, World!", "hello world"),
+            ("bob.smith+tag@mail-x.example.com", "bob smith tag mail x example com"),
+            ("a.b-c_d can't", "a b c d can t"),
+            ("Café CAFÉ Cafe\u{301}", "cafe cafe cafe"),
+            ("Straße STRASSE straẞe", "strasse strasse strasse"),
+            ("ΣΊΣΥΦΟΣ σίσυφος", "σισυφοσ σισυφοσ"),
+            ("Łódź Ørsted Đà Nẵng", "lodz orsted da nang"),
+            ("İstanbul ISTANBUL ıstanbul", "istanbul istanbul istanbul"),
+            ("Ёлка ёлка мо́й", "елка елка мои\u{306}"),
+            ("ＡＢＣ１２３ ﬁne ①", "abc123 fine 1"),
+            ("東京都", "東京 京都 都"),
+            ("東", "東"),
+            ("手机iPhone手机", "手机 机 iphone 手机 机"),
+            ("がく か\u{3099}く ｶﾞ", "がく く がく く ガ"),
+            ("한국어", "한국 국어 어"),
+            ("สวัสดี", "สว วั ัส สด ดี ี"),
+            ("शक्ति", "शक्ति"),
+            ("שָׁלוֹם", "שלום"),
+            ("مُحَمَّد", "محمد"),
+            ("Yay🎉🎉!", "yay 🎉 🎉"),
+            ("co\u{ad}op\u{200d}er", "cooper"),
+            ("a\0b\u{e000}c", "a b c"),
+        ] {
+            assert_eq!(tokenised(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_words_and_text() {
+        assert_eq!(tokenised(&"a".repeat(1_000)).len(), MAX_WORD_BYTES);
+        assert!(tokenised(&"é".repeat(1_000)).len() <= MAX_WORD_BYTES);
+        let long = "word ".repeat(MAX_TEXT_BYTES);
+        assert_eq!(tokenised(&long).len(), MAX_TEXT_BYTES);
+        assert!(!tokenised(&format!("{}é", "x".repeat(MAX_TEXT_BYTES - 1))).is_empty());
+    }
+
+    #[test]
+    fn shortcuts_agree_with_the_tables() {
+        for c in ('\0'..=char::MAX).filter(|c| is_plain(*c)) {
+            assert!(c.nfkc().eq([c]), "{c:?} changes");
+            // Nothing that may follow it joins with it unless the chunk is looked up.
+            assert!(!is_combining_mark(c), "{c:?}");
+        }
+        for c in ('\u{80}'..=char::MAX).filter(|c| folded(*c).is_some() || matches!(c, 'а'..='и' | 'к'..='я')) {
+            let mut short = String::new();
+            fold(c, &mut short);
+            // Marks by themselves go the long way.
+            let mut long = String::new();
+            c.nfd().for_each(|part| fold_part(part, &mut long));
+            assert_eq!(short, long, "{c:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_token_is_whole_for_the_ascii_tokenizer(text: String) {
+            for token in tokenised(&text).split(' ').filter(|token| !token.is_empty()) {
+                let whole = token.chars().all(|c| !c.is_ascii() || c.is_ascii_digit() || c.is_ascii_lowercase());
+                proptest::prop_assert!(whole && token.len() <= MAX_WORD_BYTES + 16, "{:?}", token);
+            }
+        }
+
+        #[test]
+        fn equivalent_texts_have_the_same_tokens(text: String) {
+            proptest::prop_assert_eq!(tokenised(&text), tokenised(&text.nfd().collect::<String>()));
+            proptest::prop_assert_eq!(tokenised(&text), tokenised(&text.nfkc().collect::<String>()));
+        }
     }
 }
