@@ -248,6 +248,6 @@ impl Store {
 fn unavailable(error: sea_orm::DbErr) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
-pub fn encode(_raw: &[u8]) -> Body {
-    unimplemented!()
+pub fn encode(raw: &[u8]) -> Body {
+    bodies::encode(raw)
 }

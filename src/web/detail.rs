@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::error::Problem;
 use super::path;
-use super::pending::Link;
 use super::reading::{self, Read};
 use super::state::State;
 use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
+use crate::mail::extract::Link;
 use crate::mail::id::DeliveryId;
 use crate::mail::parsed::{Attachment, HeaderField, PartView};
 use crate::mail::summary::{Parse, Party};

@@ -28,7 +28,6 @@ pub mod openapi;
 pub mod params;
 pub mod parts;
 pub mod path;
-pub mod pending;
 pub mod reading;
 pub mod routes;
 pub mod server;

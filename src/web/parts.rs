@@ -16,10 +16,10 @@ use super::disposition;
 use super::error::{Kind, Problem};
 use super::messages::named;
 use super::params::{self, DownloadParams, HtmlParams, is_set};
-use super::pending as html;
 use super::reading;
 use super::state::State;
 use super::{path, static_files};
+use crate::mail::html;
 use crate::store::StoredMessage;
 
 /// The page of a message: styles and what came with it, nothing else, in an origin of its own.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::error::{Kind, Problem};
-use super::pending::{Link, SafeHtml};
 use super::state::State;
+use crate::mail::extract::{self, Link};
+use crate::mail::html::{self, HtmlContext, SafeHtml};
 use crate::mail::parsed::{self, Parsed};
 use crate::mail::summary::Parse;
 use crate::store::StoredMessage;
@@ -47,9 +48,20 @@ pub async fn message(
     suffix: String,
     with_extracts: bool,
 ) -> Result<Read, Problem> {
-    let _ = (attachments, suffix, with_extracts);
-    with_body(state, stored, move |raw| Read { parsed: parse(&raw), html: None, codes: Vec::new(), links: Vec::new() })
-        .await
+    let subject = stored.listed.subject.clone();
+    with_body(state, stored, move |raw| {
+        let parsed = parse(&raw);
+        let html = guarded(|| safe_html(&parsed, &attachments, &suffix)).flatten();
+        let (codes, links) = if with_extracts {
+            let text = format!("{subject}\n\n{}", parsed.text);
+            let codes = guarded(|| extract::codes(&text)).unwrap_or_default();
+            (codes, guarded(|| extract::links(Some(&parsed.text), parsed.html.as_deref())).unwrap_or_default())
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Read { parsed, html, codes, links }
+    })
+    .await
 }
 
 /// The attachment at place `n`; none when there is no such.
@@ -83,6 +95,11 @@ fn parse(raw: &[u8]) -> Parsed {
     guarded(|| parsed::parse(raw))
         .or_else(|| guarded(|| parsed::parse_headers(raw)))
         .unwrap_or_else(|| Parsed { parse: Parse::Unreadable, ..Parsed::default() })
+}
+
+fn safe_html(parsed: &Parsed, attachments: &str, suffix: &str) -> Option<SafeHtml> {
+    let attachment = |id: &str| parsed.content_ids.get(id).map(|n| format!("{attachments}/{n}{suffix}"));
+    html::sanitize(parsed.html.as_deref()?, &HtmlContext { attachment: &attachment }).ok()
 }
 
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {

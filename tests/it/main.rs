@@ -1,4 +1,7 @@
+mod api;
+mod events;
 mod mime;
 mod smtp_dialogues;
 mod sockets;
 mod store_suite;
+mod support;
