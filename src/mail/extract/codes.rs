@@ -22,6 +22,9 @@ pub fn codes(text: &str) -> Vec<String> {
     let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or(text);
     let pieces = joined(pieces(text));
     let mut found: Vec<(i32, String)> = Vec::new();
+    if !pieces.iter().any(|piece| code(piece).is_some()) {
+        return Vec::new();
+    }
     let hints = hints(&pieces);
     for (at, piece) in pieces.iter().enumerate() {
         let Some(code) = code(piece) else { continue };

@@ -102,7 +102,9 @@ pub(super) fn tokens(text: &str, sink: &mut impl Sink) {
             word.ascii(chunk);
             word.end(sink);
         } else {
-            word.chunk(chunk, sink);
+            // Separators too, but their NFKC is another character: without them most chunks need no table.
+            let wide = ['，', '：', '；', '！', '？', '（', '）', '\u{3000}'];
+            chunk.split(wide).for_each(|piece| word.chunk(piece, sink));
         }
         at = end;
     }
