@@ -179,11 +179,15 @@ impl Subscription {
     pub fn waits(&mut self) {
         self.stage = Stage::Waiting;
         self.lost = false;
+        self.missed = false;
     }
 
     /// It could not be had: subscribe anew when [`Subscription::retry`] is called.
     pub fn failed(&mut self) {
         self.lost = true;
+        // What was held, or comes until then, may lie beyond a gap that the answer would have filled.
+        self.queue.clear();
+        self.missed = true;
     }
 
     /// Time to ask again.
@@ -346,5 +350,216 @@ impl Subscription {
     fn moved(&mut self, at: Position) -> Position {
         self.last = at;
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mail::address::MailboxKey;
+    use crate::mail::cursor::{Cursor, StreamCursor};
+
+    fn at(incarnation: u64, modseq: u64) -> Position {
+        Position::Mailbox(Cursor { lineage: 1, incarnation, modseq })
+    }
+
+    fn event(incarnation: u64, modseq: u64) -> Arc<Announced> {
+        let cursor = Cursor { lineage: 1, incarnation, modseq };
+        let event = Event::Expired { through_uid: modseq };
+        Arc::new(Announced::new(MailboxKey::from_stored("a@x.test"), cursor, StreamCursor::default(), event, None))
+    }
+
+    fn following(since: u64, live: bool) -> Subscription {
+        let key = MailboxKey::from_stored("a@x.test");
+        let mut subscription = Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None);
+        subscription.flag.store(!live, Ordering::SeqCst);
+        let answer = Subscribed { at: at(1, since), live, reset: false };
+        assert!(!subscription.opened(Scope::Mailbox(key), Some(at(1, since)), answer));
+        subscription
+    }
+
+    fn number(json: &str) -> u64 {
+        serde_json::from_str::<serde_json::Value>(json).unwrap()["through_uid"].as_u64().unwrap()
+    }
+
+    /// Takes steps until it rests or asks; what was sent, and the question.
+    fn steps(subscription: &mut Subscription) -> (Vec<u64>, Option<Fetch>) {
+        let mut sent = Vec::new();
+        loop {
+            match subscription.next() {
+                Step::Send(json) => sent.push(number(&json)),
+                Step::Fetch(fetch) => {
+                    subscription.waits();
+                    return (sent, Some(fetch));
+                }
+                Step::Rest => return (sent, None),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn page(events: std::ops::RangeInclusive<u64>, live: bool) -> Fetched {
+        let end = *events.end();
+        let events = events.map(|n| event(1, n)).collect();
+        Fetched::Page(Paged { events, at: at(1, end), live, reset: false })
+    }
+
+    #[test]
+    fn what_overtakes_the_answer_follows_it() {
+        let key = MailboxKey::from_stored("a@x.test");
+        let mut subscription = Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None);
+        assert!(subscription.push(Held::Event(event(1, 6))).is_none());
+        let answer = Subscribed { at: at(1, 5), live: true, reset: false };
+        subscription.opened(Scope::Mailbox(key), None, answer);
+        assert_eq!((subscription.position(), steps(&mut subscription)), (at(1, 5), (vec![6], None)));
+    }
+
+    #[test]
+    fn a_page_goes_before_what_was_pushed_meanwhile_and_nothing_twice() {
+        let mut subscription = following(0, false);
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(1, 0)))));
+        for n in 3..=5 {
+            assert!(subscription.push(Held::Event(event(1, n))).is_none());
+        }
+        subscription.flag.store(false, Ordering::SeqCst);
+        assert_eq!(subscription.fetched(page(1..=3, true)), None);
+        assert_eq!(steps(&mut subscription), (vec![1, 2, 3, 4, 5], None));
+        assert!(matches!(subscription.push(Held::Event(event(1, 6))), Some(Step::Send(_))));
+        assert!(subscription.push(Held::Event(event(1, 6))).is_none(), "a repeat");
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_read_from_the_store() {
+        let mut subscription = following(0, false);
+        steps(&mut subscription);
+        for n in 2..=200 {
+            assert!(subscription.push(Held::Event(event(1, n))).is_none());
+        }
+        assert!(subscription.queue.len() <= MAX_HELD);
+        subscription.flag.store(false, Ordering::SeqCst);
+        assert_eq!(subscription.fetched(page(1..=1, true)), None);
+        let (sent, fetch) = steps(&mut subscription);
+        assert_eq!((sent, fetch), ((1..=65).collect(), Some(Fetch::Page(at(1, 65)))));
+    }
+
+    #[test]
+    fn another_life_is_not_mixed_with_this_one() {
+        let mut subscription = following(5, true);
+        assert!(subscription.push(Held::Event(event(2, 6))).is_none());
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(1, 5)))));
+        assert!(subscription.push(Held::Event(event(1, 6))).is_none());
+        let reset = Paged { events: Vec::new(), at: at(2, 6), live: true, reset: true };
+        assert_eq!(subscription.fetched(Fetched::Page(reset)), Some(at(2, 6)));
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(2, 6)))), "what was held is of the old life");
+        assert_eq!(subscription.fetched(page(7..=6, true)), None);
+    }
+
+    #[test]
+    fn a_dead_publisher_is_asked_anew() {
+        let mut subscription = following(5, true);
+        subscription.publisher_died();
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Resubscribe(at(1, 5)))));
+        subscription.publisher_died();
+        let live = Subscribed { at: at(1, 5), live: true, reset: false };
+        assert_eq!(subscription.fetched(Fetched::Resubscribed(live)), None);
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Resubscribe(at(1, 5)))), "it died once more");
+        assert_eq!(subscription.fetched(Fetched::Resubscribed(live)), None);
+        assert_eq!(steps(&mut subscription), (vec![], None));
+        subscription.flag.store(true, Ordering::SeqCst);
+        assert!(subscription.is_flagged());
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(1, 5)))));
+        subscription.failed();
+        assert_eq!(steps(&mut subscription), (vec![], None), "not before it is time");
+        subscription.retry();
+        assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Resubscribe(at(1, 5)))));
+    }
+
+    /// A publisher as `inbound` has it: pushes while live, is asked for pages, may find the inbox full, may die.
+    #[derive(Default)]
+    struct Played {
+        head: u64,
+        live: bool,
+        known: bool,
+        inbox: VecDeque<Option<Held>>,
+        question: Option<Fetch>,
+    }
+
+    proptest! {
+        #[test]
+        fn everything_arrives_once_and_in_order(acts in prop::collection::vec((0u8..8, 1u64..9), 0..400)) {
+            let mut subscription = following(0, true);
+            let mut played = Played { live: true, known: true, ..Played::default() };
+            let mut sent = Vec::new();
+            let settle = (0..2_000).map(|n| (2 + (n % 3) as u8, 8));
+            for (act, count) in acts.into_iter().chain(settle) {
+                match act {
+                    // Mail comes in, with an inbox of 8.
+                    0 | 1 => for _ in 0..count {
+                        played.head += 1;
+                        if played.live && played.inbox.len() < 8 {
+                            played.inbox.push_back(Some(Held::Event(event(1, played.head))));
+                        } else if played.live {
+                            played.live = false;
+                            subscription.flag.store(true, Ordering::SeqCst);
+                        }
+                    },
+                    // The session takes from its inbox.
+                    2 => for _ in 0..count {
+                        match played.inbox.pop_front() {
+                            Some(Some(held)) => if let Some(Step::Send(json)) = subscription.push(held) {
+                                sent.push(number(&json));
+                            },
+                            Some(None) => subscription.publisher_died(),
+                            None => {}
+                        }
+                    },
+                    3 => {
+                        let (more, question) = steps(&mut subscription);
+                        sent.extend(more);
+                        played.question = played.question.or(question);
+                    }
+                    // A question is answered.
+                    4 => match played.question.take() {
+                        Some(Fetch::Page(Position::Mailbox(since))) if played.known => {
+                            let end = played.head.min(since.modseq + count);
+                            played.live = end == played.head;
+                            subscription.flag.store(!played.live, Ordering::SeqCst);
+                            prop_assert!(subscription.fetched(page(since.modseq + 1..=end, played.live)).is_none());
+                        }
+                        Some(Fetch::Page(_)) => subscription.failed(),
+                        Some(Fetch::Resubscribe(since)) => {
+                            played.known = true;
+                            played.live = since == at(1, played.head);
+                            subscription.flag.store(!played.live, Ordering::SeqCst);
+                            let answer = Subscribed { at: at(1, played.head), live: played.live, reset: false };
+                            prop_assert!(subscription.fetched(Fetched::Resubscribed(answer)).is_none());
+                        }
+                        None => subscription.retry_if_failed(),
+                    },
+                    // The publisher dies; word of it may find the inbox full.
+                    5 => {
+                        (played.live, played.known) = (false, false);
+                        subscription.flag.store(true, Ordering::SeqCst);
+                        if played.inbox.len() < 8 {
+                            played.inbox.push_back(None);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(sent, (1..=played.head).collect::<Vec<_>>());
+        }
+    }
+
+    impl Subscription {
+        /// The timer that `failed` starts.
+        fn retry_if_failed(&mut self) {
+            if self.lost {
+                self.retry();
+            }
+        }
     }
 }

@@ -37,6 +37,10 @@ impl Session {
             since,
         };
         let id = subscription.id;
+        if self.subscriptions.is_empty() {
+            // Most clients have one: no room for more until there are.
+            self.subscriptions.reserve_exact(1);
+        }
         self.subscriptions.push(subscription);
         self.shared.metrics.subscriptions.increment(1.0);
         self.link.begin();

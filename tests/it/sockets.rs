@@ -1,5 +1,7 @@
 //! The WebSocket endpoint over real ports, with a client library and by hand, against publishers in memory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 #[path = "support/world.rs"]
 mod world;
 
