@@ -454,7 +454,10 @@ mod tests {
         let reset = Paged { events: Vec::new(), at: at(2, 6), live: true, reset: true };
         assert_eq!(subscription.fetched(Fetched::Page(reset)), Some(at(2, 6)));
         assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(2, 6)))), "what was held is of the old life");
-        assert_eq!(subscription.fetched(page(7..=6, true)), None);
+        let nothing = Paged { events: Vec::new(), at: at(2, 6), live: true, reset: false };
+        assert_eq!(subscription.fetched(Fetched::Page(nothing)), None);
+        assert_eq!(steps(&mut subscription), (vec![], None));
+        assert!(matches!(subscription.push(Held::Event(event(2, 7))), Some(Step::Send(_))));
     }
 
     #[test]
