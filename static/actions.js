@@ -6,6 +6,7 @@ import { t } from './i18n.js';
 import {
   askToken, asFailure, changed, isTokenMode, live, loadMailboxes, openMessage, rows, say, setRead, show, state,
 } from './store.js';
+/** @import {Deletion, Summary, Tab} from './types.js' */
 
 const UNDO_MS = 10_000;
 
@@ -42,7 +43,7 @@ export function move(step) {
   changed();
 }
 
-/** @param {import('./route.js').Tab} tab */
+/** @param {Tab} tab */
 export function openTab(tab) {
   if (state.route.message) show({ ...state.route, tab }, 'replace');
 }
@@ -119,7 +120,7 @@ function neighbour(keys) {
   const list = rows();
   const gone = new Set(keys);
   const at = list.findIndex((row) => gone.has(keyOf(row)));
-  const isLeft = (/** @type {import('./api.js').Summary} */ row) => !gone.has(keyOf(row));
+  const isLeft = (/** @type {Summary} */ row) => !gone.has(keyOf(row));
   const row = list.slice(Math.max(0, at)).find(isLeft) ?? list.slice(0, Math.max(0, at)).findLast(isLeft);
   return row ? keyOf(row) : null;
 }
@@ -133,7 +134,7 @@ export function undo() {
   changed();
 }
 
-/** @param {import('./store.js').Deletion} deletion @param {boolean} leaving the page is going away */
+/** @param {Deletion} deletion @param {boolean} leaving the page is going away */
 async function carryOut(deletion, leaving) {
   clearTimeout(deletion.timer);
   const answers = await Promise.allSettled([...deletion.keys].map((key) => carryOutOne(key, leaving)));

@@ -1,72 +1,8 @@
 // The HTTP API as the page uses it. Every shape the server sends is described and read here, nowhere else.
 
-import { read, write } from './storage.js';
+import { read, write } from './settings.js';
 
-/** @typedef {{name: string|null, address: string|null}} Party */
-
-/**
- * @typedef {object} Summary  one line of a message list
- * @property {string} id
- * @property {number} uid
- * @property {string} mailbox
- * @property {Party|null} from
- * @property {Party[]} to
- * @property {string} subject
- * @property {string} preview
- * @property {string|null} date
- * @property {string} received_at
- * @property {string|null} expires_at
- * @property {number} size
- * @property {number} attachments
- * @property {boolean} is_read
- * @property {string[]} tags
- */
-
-/**
- * @typedef {object} Part  one node of the MIME tree
- * @property {number|null} n  its number under …/attachments/, null for what has no content of its own
- * @property {string} type  media type, lower case
- * @property {string} name
- * @property {number} size  bytes after decoding
- * @property {Part[]} children
- */
-
-/**
- * @typedef {object} Envelope
- * @property {string} reverse_path
- * @property {string[]} recipients
- * @property {string} helo
- * @property {string} client
- * @property {string} protocol
- */
-
-/**
- * @typedef {object} Detail
- * @property {Summary} summary
- * @property {Envelope|null} envelope
- * @property {{name: string, value: string, raw: string}[]} headers
- * @property {string|null} text
- * @property {boolean} hasHtml
- * @property {boolean} hasRemote  the html refers to things elsewhere
- * @property {Part[]} parts
- * @property {number} partCount  leaves of the tree
- * @property {string[]} codes
- * @property {{url: string, text: string}[]} links
- * @property {boolean} damaged  the parser could not read all of it
- */
-
-/**
- * @typedef {object} Mailbox
- * @property {string} address
- * @property {string} created_at
- * @property {string|null} expires_at
- * @property {number} messages
- * @property {number} unread
- */
-
-/** @typedef {{version: string, smtp: {host: string, port: number}[], access: 'open'|'token'}} Server */
-/** @template T @typedef {{items: T[], next: string|null, cursor: string|null}} Page */
-/** @typedef {'network'|'unauthorized'|'missing'|'conflict'|'invalid'|'failed'} Cause */
+/** @import {Cause, Detail, Mailbox, Page, Part, Server, Summary} from './types.js' */
 
 /** An answer that is not a success, or none at all. */
 export class Failure extends Error {

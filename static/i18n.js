@@ -2,7 +2,7 @@
 
 import en from './i18n/en.js';
 import zh from './i18n/zh.js';
-import { read, write } from './storage.js';
+import { read, write } from './settings.js';
 
 /** @typedef {typeof en} Words */
 /** @typedef {'en'|'zh'} Language */

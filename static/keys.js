@@ -26,10 +26,7 @@ const actions = {
   copy: copyAddress,
   tabs: () => {},
   allMail: () => goTo(null),
-  help: () => {
-    state.dialog = { kind: 'keys' };
-    changed();
-  },
+  help: () => (state.dialog = { kind: 'keys' }),
 };
 
 /** In the order of the list. @type {[string[], Action][]} */

@@ -11,8 +11,7 @@ import { keyOf } from './messages.js';
 import { changed, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
 import { findCode } from './text.js';
 import { copyButton, iconButton, partyName } from './widgets.js';
-
-/** @typedef {import('./api.js').Summary} Summary */
+/** @import {Summary} from './types.js' */
 
 const small = matchMedia('(max-width: 599px)');
 const rowHeight = () => (small.matches ? 88 : 76);
@@ -170,10 +169,7 @@ function head() {
   const loaded = rows().length;
   const isOpenEnded = q && state.list.next !== null;
   return html`<header class="list-head">
-    ${iconButton(icons.menu, t.mailboxes, () => {
-      state.drawer = true;
-      changed();
-    }, { kind: 'quiet only-narrow' })}
+    ${iconButton(icons.menu, t.mailboxes, () => (state.drawer = true), { kind: 'quiet only-narrow' })}
     <h1 title=${title}>${title}</h1>
     <span class="total">${state.list.isLoaded ? `${format.number(q ? loaded : totalRows())}${isOpenEnded ? '+' : ''}` : ''}</span>
     <button type="button" class="button quiet chip" aria-pressed=${String(onlyUnread)} @click=${() =>

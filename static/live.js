@@ -3,17 +3,7 @@
 // A subscription remembers the cursor of the last event that was handed on, so a new connection asks for exactly
 // what was missed. Back-off is 1 s doubling to 30 s with jitter; a network or a tab that comes back cuts it short.
 
-/** @typedef {import('./api.js').Summary} Summary */
-
-/**
- * @typedef {{type: 'message.received', mailbox: string, message: Summary}
- *   | {type: 'message.updated', mailbox: string, message: Summary}
- *   | {type: 'message.deleted', mailbox: string, id: string, uid: number}
- *   | {type: 'messages.expired', mailbox: string, through_uid: number}
- *   | {type: 'mailbox.deleted', mailbox: string}} MailEvent
- */
-
-/** @typedef {{kind: 'connecting'|'live'|'offline'} | {kind: 'waiting', until: number, failures: number}} LiveState */
+/** @import {LiveState, MailEvent} from './types.js' */
 
 const FIRST_DELAY_MS = 1_000;
 const LONGEST_DELAY_MS = 30_000;
@@ -26,7 +16,7 @@ export class Live {
   /** @type {WebSocket|null} */
   #socket = null;
   #failures = 0;
-  /** @type {number|undefined} */
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
   /** @type {LiveState} */
   state = { kind: 'connecting' };

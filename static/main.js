@@ -13,11 +13,12 @@ import { onSystemTheme, settings } from './settings.js';
 import { sidebar } from './sidebar.js';
 import { changed, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
 import { nothingOpen, welcome } from './welcome.js';
-import { dialog, iconButton, openDialogs } from './widgets.js';
+import { dialog, iconButton, onValue, openDialogs } from './widgets.js';
+/** @import {Language} from './i18n.js' */
 
 const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
 const TYPING_MS = 250;
-/** @type {[import('./i18n.js').Language, string, string][]} */
+/** @type {[Language, string, string][]} */
 const LANGUAGES = [['en', 'EN', 'English'], ['zh', '中文', '中文']];
 
 let typed = '';
@@ -38,7 +39,7 @@ function searchField() {
   if (typedOf !== state.route.q) typed = typedOf = state.route.q;
   return html`<search class="search"><label class="field">${icons.search}<span class="sr">${t.search}</span>
     <input type="search" placeholder=${t.searchHint} autocomplete="off" spellcheck="false" .value=${typed}
-      @input=${(/** @type {InputEvent} */ event) => typeSearch(/** @type {HTMLInputElement} */ (event.target).value)}
+      @input=${onValue((value) => typeSearch(value))}
       @keydown=${(/** @type {KeyboardEvent} */ event) => {
         if (event.key === 'Enter') typeSearch(typed, 0);
       }}><kbd>/</kbd></label>
@@ -89,7 +90,6 @@ const settingsMenu = () => html`<details class="menu"><summary class="button qui
 /** @param {boolean} dark */
 function setDark(dark) {
   settings.isDark = dark;
-  changed();
 }
 
 function closeMenu() {
@@ -171,10 +171,7 @@ function page() {
   return html`${topBar()}
     <main class="panes show-${pane} ${isWelcome ? 'is-welcome' : ''} ${state.drawer ? 'drawer-open' : ''}">
       ${sidebar()}
-      <div class="scrim" @click=${() => {
-        state.drawer = false;
-        changed();
-      }}></div>
+      <div class="scrim" @click=${() => (state.drawer = false)}></div>
       ${listPane()} ${isWelcome ? welcome() : state.shown ? messagePane() : nothingOpen()}
     </main>
     ${snackbar()} ${openDialog()}`;
@@ -191,7 +188,8 @@ onChange(() => {
 onArrival(announceArrival);
 onSystemTheme(changed);
 listenToKeys();
-addEventListener('resize', changed);
+// Whatever a person does may have changed something.
+for (const type of ['click', 'input', 'change', 'keydown', 'close', 'resize']) addEventListener(type, changed, true);
 addEventListener('keydown', ({ key }) => {
   if (key === 'Escape') closeMenu();
 });

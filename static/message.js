@@ -12,11 +12,9 @@ import { settings } from './settings.js';
 import { asFailure, changed, openMessage, setRead, shownSummary, state } from './store.js';
 import { linkPieces, matchPieces } from './text.js';
 import { copyButton, iconButton, partyName } from './widgets.js';
-
-/** @typedef {import('./api.js').Detail} Detail */
-/** @typedef {import('./api.js').Summary} Summary */
-/** @typedef {import('./api.js').Party} Party */
-/** @typedef {import('./route.js').Tab} Tab */
+/** @import {Detail, Party, Summary, Tab} from './types.js' */
+/** @import {Width} from './settings.js' */
+/** @import {TemplateResult} from './vendor/lit-html/lit-html.js' */
 
 /** Of a text or a source, in characters; the rest is in the download. */
 const MOST_SHOWN = 1_000_000;
@@ -92,10 +90,7 @@ function findings({ codes, links }) {
   return html`<div class="findings">
     ${codes.map((code) => copyButton(code, t.copyCode(code), { word: code, kind: 'code' }))}
     ${links.length
-      ? html`<button type="button" class="button quiet" aria-expanded=${String(view.linksOpen)} @click=${() => {
-          view.linksOpen = !view.linksOpen;
-          changed();
-        }}>${icons.link}<span>${t.linkCount(links.length)}</span></button>`
+      ? html`<button type="button" class="button quiet" aria-expanded=${String(view.linksOpen)} @click=${() => (view.linksOpen = !view.linksOpen)}>${icons.link}<span>${t.linkCount(links.length)}</span></button>`
       : nothing}
     ${view.linksOpen
       ? html`<ul class="links">${links.map(
@@ -128,23 +123,17 @@ function onTabKey(event) {
 }
 
 function widthSwitch() {
-  /** @type {[import('./settings.js').Width, import('./vendor/lit-html/lit-html.js').TemplateResult][]} */
+  /** @type {[Width, TemplateResult][]} */
   const widths = [['phone', icons.phone], ['tablet', icons.tablet], ['full', icons.desktop]];
   return html`<div class="switch" role="group" aria-label=${t.width}>${widths.map(([width, icon]) =>
-    iconButton(icon, t.widths[width], () => {
-      settings.width = width;
-      changed();
-    }, { pressed: settings.width === width }),
+    iconButton(icon, t.widths[width], () => (settings.width = width), { pressed: settings.width === width }),
   )}</div>`;
 }
 
 /** @param {Detail} detail */
 function htmlTab({ summary: { mailbox, id, subject }, hasRemote }) {
   return html`${hasRemote && !view.remote
-      ? html`<p class="remote">${icons.image}<span>${t.remoteOff}</span><button type="button" class="button" @click=${() => {
-          view.remote = true;
-          changed();
-        }}>${t.showOnce}</button></p>`
+      ? html`<p class="remote">${icons.image}<span>${t.remoteOff}</span><button type="button" class="button" @click=${() => (view.remote = true)}>${t.showOnce}</button></p>`
       : nothing}
     <div class="stage ${settings.width}"><iframe sandbox="allow-popups allow-popups-to-escape-sandbox" referrerpolicy="no-referrer"
       title=${subject || t.noSubject} src=${api.urls.html(mailbox, id, view.remote)}></iframe></div>`;
@@ -173,10 +162,7 @@ function headersTab({ headers, envelope }) {
         </tbody></table>`
       : nothing}
     <h2>${t.tabs.headers}<span class="number">${format.number(headers.length)}</span><span class="grow"></span>
-      <button type="button" class="button quiet chip" aria-pressed=${String(view.rawHeaders)} @click=${() => {
-        view.rawHeaders = !view.rawHeaders;
-        changed();
-      }}>${t.raw}</button>${copyButton(raw, t.copyHeaders)}</h2>
+      <button type="button" class="button quiet chip" aria-pressed=${String(view.rawHeaders)} @click=${() => (view.rawHeaders = !view.rawHeaders)}>${t.raw}</button>${copyButton(raw, t.copyHeaders)}</h2>
     ${view.rawHeaders
       ? html`<pre class="source" tabindex="0">${raw}</pre>`
       : html`<table class="fields"><tbody>${headers.map(

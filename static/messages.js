@@ -1,8 +1,7 @@
 // The rows of one list, newest first, kept equal to the server's: pages come in from HTTP, events from the socket,
 // in any interleaving. Pure; the invariant is that after the last event the rows are a prefix of the server's list.
 
-/** @typedef {import('./api.js').Summary} Summary */
-/** @typedef {import('./live.js').MailEvent} MailEvent */
+/** @import {MailEvent, Page, Summary} from './types.js' */
 
 /** @param {{mailbox: string, id: string}} message */
 export const keyOf = ({ mailbox, id }) => `${mailbox}/${id}`;
@@ -46,7 +45,7 @@ export class MessageList {
 
   /**
    * Adds a page at the end, or, as the first of a list read again, in place of everything.
-   * @param {import('./api.js').Page<Summary>} page
+   * @param {Page<Summary>} page
    * @param {boolean} first
    */
   endPage(page, first) {

@@ -5,8 +5,7 @@ import { t } from './i18n.js';
 import { keyOf } from './messages.js';
 import { settings } from './settings.js';
 import { changed, counts, say, show, state } from './store.js';
-
-/** @typedef {import('./api.js').Summary} Summary */
+/** @import {Summary} from './types.js' */
 
 const QUIET_MS = 1_500;
 

@@ -7,10 +7,10 @@ import { icons } from './icons.js';
 import { t } from './i18n.js';
 import { calendar, contacts } from './readout.js';
 import { asFailure, changed } from './store.js';
+/** @import {Detail, Part, Summary} from './types.js' */
+/** @import {Card} from './readout.js' */
+/** @import {TemplateResult} from './vendor/lit-html/lit-html.js' */
 
-/** @typedef {import('./api.js').Part} Part */
-/** @typedef {import('./api.js').Detail} Detail */
-/** @typedef {import('./api.js').Summary} Summary */
 /** @typedef {'image'|'pdf'|'calendar'|'contacts'|'text'} Kind */
 
 const MOST_TEXT = 200_000;
@@ -49,7 +49,7 @@ async function loadText(address, { mailbox, id }, n) {
   changed();
 }
 
-/** @param {import('./readout.js').Card[]} cards */
+/** @param {Card[]} cards */
 const readout = (cards) =>
   cards.length
     ? cards.map(
@@ -80,7 +80,7 @@ function preview(part, summary, n) {
  * @param {Part} part
  * @param {Summary} summary
  * @param {number} depth
- * @returns {import('./vendor/lit-html/lit-html.js').TemplateResult}
+ * @returns {TemplateResult}
  */
 function node(part, summary, depth) {
   const { n, type, name, size, children } = part;
@@ -91,10 +91,7 @@ function node(part, summary, depth) {
   return html`<li>
     <div class="part ${isOpen ? 'open' : ''}">
       ${n !== null && kindOf(part)
-        ? html`<button type="button" class="part-label" aria-expanded=${String(isOpen)} @click=${() => {
-            openPart = isOpen ? '' : address;
-            changed();
-          }}>${label}</button>`
+        ? html`<button type="button" class="part-label" aria-expanded=${String(isOpen)} @click=${() => (openPart = isOpen ? '' : address)}>${label}</button>`
         : html`<span class="part-label">${label}</span>`}
       ${n === null ? nothing : html`<a class="button quiet" href=${address} download=${name || `part-${n}`} title=${t.downloadPart(name || type)} aria-label=${t.downloadPart(name || type)}>${icons.download}</a>`}
     </div>

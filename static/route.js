@@ -2,15 +2,7 @@
 //   #/all                        all mail            #/in/a@b.c              one mailbox
 //   #/all/a@b.c/<id>/<tab>       a message           #/in/a@b.c/<id>/<tab>   ?q=… a search, on any of them
 
-/** @typedef {'html'|'text'|'headers'|'source'|'parts'} Tab */
-
-/**
- * @typedef {object} Route
- * @property {string|null} mailbox  the mailbox listed; null is all mail
- * @property {{mailbox: string, id: string}|null} message  the message shown
- * @property {Tab|null} tab  null is the best one the message has
- * @property {string} q  search; empty is none
- */
+/** @import {Route, Tab} from './types.js' */
 
 /** @type {readonly Tab[]} */
 export const TABS = ['html', 'text', 'headers', 'source', 'parts'];

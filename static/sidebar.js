@@ -7,9 +7,7 @@ import * as format from './format.js';
 import { icons } from './icons.js';
 import { t } from './i18n.js';
 import { askToken, changed, counts, isTokenMode, linkTo, state } from './store.js';
-import { copyButton, iconButton } from './widgets.js';
-
-/** @typedef {import('./api.js').Mailbox} Mailbox */
+import { copyButton, iconButton, onValue } from './widgets.js';
 
 const MOST_SHOWN = 300;
 const FILTER_FROM = 12;
@@ -81,22 +79,15 @@ export function addressForm(place) {
     <label class="field address-field"><span class="sr">${t.addressLabel}</span>
       <input name="address" autocomplete="off" autocapitalize="none" spellcheck="false" placeholder=${form.suggestion}
         ?autofocus=${place === 'welcome'} .value=${form.localPart} aria-description=${t.addressHint}
-        @input=${(/** @type {InputEvent} */ event) => {
-          form.localPart = /** @type {HTMLInputElement} */ (event.target).value;
-          changed();
-        }}>
+        @input=${onValue((value) => (form.localPart = value))}>
       ${form.localPart.includes('@')
         ? nothing
         : domains.length === 1
           ? html`<span class="at">@${domains[0]}</span>`
-          : html`<select aria-label=${t.domain} .value=${domain()} @change=${(/** @type {Event} */ event) => {
-              form.domain = /** @type {HTMLSelectElement} */ (event.target).value;
-            }}>${domains.map((each) => html`<option value=${each}>@${each}</option>`)}</select>`}
+          : html`<select aria-label=${t.domain} .value=${domain()} @change=${onValue((value) => (form.domain = value))}>${domains.map((each) => html`<option value=${each}>@${each}</option>`)}</select>`}
     </label>
     <div class="form-line">
-      <label class="lifetime"><span>${t.lifetime}</span><select .value=${form.ttl} @change=${(/** @type {Event} */ event) => {
-        form.ttl = /** @type {HTMLSelectElement} */ (event.target).value;
-      }}>${LIFETIMES.map((ttl) => html`<option value=${ttl} ?selected=${ttl === form.ttl}>${t.lifetimes[ttl || 'never']}</option>`)}</select></label>
+      <label class="lifetime"><span>${t.lifetime}</span><select .value=${form.ttl} @change=${onValue((value) => (form.ttl = value))}>${LIFETIMES.map((ttl) => html`<option value=${ttl} ?selected=${ttl === form.ttl}>${t.lifetimes[ttl || 'never']}</option>`)}</select></label>
       <button class="button primary" ?disabled=${form.busy}>${t.create}<kbd>↵</kbd></button>
     </div>
     ${place === 'welcome' ? html`<p class="hint">${t.addressHint}</p>` : nothing}
@@ -125,10 +116,7 @@ function mailboxList() {
   return html`
     ${all.length >= FILTER_FROM
       ? html`<label class="field filter">${icons.search}<span class="sr">${t.filterMailboxes}</span>
-          <input type="search" placeholder=${t.filterMailboxes} .value=${filter} @input=${(/** @type {InputEvent} */ event) => {
-            filter = /** @type {HTMLInputElement} */ (event.target).value;
-            changed();
-          }}></label>`
+          <input type="search" placeholder=${t.filterMailboxes} .value=${filter} @input=${onValue((value) => (filter = value))}></label>`
       : nothing}
     <ul class="mailboxes">${repeat(
       found.slice(0, MOST_SHOWN),
@@ -149,14 +137,8 @@ function openMailbox(address) {
       : nothing}
     <p class="tools">
       ${copyButton(address, `${t.copyAddress} (c)`, { word: t.copy })}
-      <button type="button" class="button quiet" @click=${() => {
-        state.dialog = { kind: 'empty-mailbox', mailbox: address };
-        changed();
-      }} ?disabled=${!mailbox?.messages}>${icons.broom}<span>${t.empty}</span></button>
-      <button type="button" class="button quiet danger" @click=${() => {
-        state.dialog = { kind: 'delete-mailbox', mailbox: address };
-        changed();
-      }} ?disabled=${!mailbox}>${icons.trash}<span>${t.delete}</span></button>
+      <button type="button" class="button quiet" @click=${() => (state.dialog = { kind: 'empty-mailbox', mailbox: address })} ?disabled=${!mailbox?.messages}>${icons.broom}<span>${t.empty}</span></button>
+      <button type="button" class="button quiet danger" @click=${() => (state.dialog = { kind: 'delete-mailbox', mailbox: address })} ?disabled=${!mailbox}>${icons.trash}<span>${t.delete}</span></button>
     </p>
   </section>`;
 }

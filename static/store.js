@@ -5,17 +5,7 @@ import * as api from './api.js';
 import { Live } from './live.js';
 import { MessageList, keyOf } from './messages.js';
 import * as route from './route.js';
-
-/** @typedef {import('./api.js').Summary} Summary */
-/** @typedef {import('./api.js').Mailbox} Mailbox */
-/** @typedef {import('./live.js').MailEvent} MailEvent */
-/** @typedef {{key: string, detail: api.Detail|null, failure: api.Failure|null}} Shown */
-/** @typedef {{keys: Set<string>, until: number, timer: number}} Deletion */
-
-/**
- * @typedef {{kind: 'keys'} | {kind: 'token', mailbox: string, wrong: boolean, busy: boolean}
- *   | {kind: 'delete-mailbox'|'empty-mailbox', mailbox: string}} Dialog
- */
+/** @import {Deletion, Detail, Dialog, LiveState, MailEvent, Mailbox, Route, Server, Shown, Summary} from './types.js' */
 
 const FIRST_PAGE = 100;
 const NEXT_PAGE = 200;
@@ -26,7 +16,7 @@ const LIVE_ROWS_KEPT = 20_000;
 
 export const state = {
   route: route.parse(location.hash),
-  /** @type {api.Server|null} */
+  /** @type {Server|null} */
   server: null,
   /** @type {string[]} */
   domains: [],
@@ -49,7 +39,7 @@ export const state = {
   shown: null,
   /** @type {Deletion[]} deleted, and to be undone for a while */
   deletions: [],
-  /** @type {import('./live.js').LiveState} */
+  /** @type {LiveState} */
   live: { kind: 'connecting' },
   /** @type {Dialog|null} */
   dialog: null,
@@ -159,8 +149,9 @@ export async function start() {
   addEventListener('popstate', () => show(route.parse(location.hash), 'none'));
   addEventListener('hashchange', () => show(route.parse(location.hash), 'none'));
   await loadServer();
-  if (isTokenMode()) startWithTokens();
-  else await Promise.all([loadMailboxes(), openList()]);
+  if (isTokenMode()) return startWithTokens();
+  openMessage();
+  return void (await Promise.all([loadMailboxes(), openList()]));
 }
 
 async function loadServer() {
@@ -194,7 +185,7 @@ export function askToken(mailbox) {
 
 /**
  * Shows a place of the page.
- * @param {route.Route} next
+ * @param {Route} next
  * @param {'push'|'replace'|'none'} history
  * @param {boolean} [anew] reads the list again even when it is the same
  */
@@ -209,7 +200,7 @@ export function show(next, history, anew = false) {
   changed();
 }
 
-/** @param {Partial<route.Route>} change */
+/** @param {Partial<Route>} change */
 export const linkTo = (change) => route.format({ ...state.route, tab: null, ...change });
 
 // ---- the list ----
@@ -352,7 +343,7 @@ async function refreshMailbox(address) {
 
 // ---- the message ----
 
-/** @type {Map<string, api.Detail>} least recently shown first */
+/** @type {Map<string, Detail>} least recently shown first */
 const details = new Map();
 /** @type {AbortController|null} */
 let detailRequest = null;

@@ -6,7 +6,14 @@ import { icons } from './icons.js';
 import { t } from './i18n.js';
 import { changed } from './store.js';
 
-/** @typedef {import('./vendor/lit-html/lit-html.js').TemplateResult} View */
+/** @import {Party} from './types.js' */
+/** @import {TemplateResult as View} from './vendor/lit-html/lit-html.js' */
+
+/**
+ * A handler that takes the value of the field it is on.
+ * @param {(value: string) => unknown} take
+ */
+export const onValue = (take) => (/** @type {{target: HTMLInputElement}} */ { target }) => take(target.value);
 
 /** What was copied a moment ago. */
 let copied = '';
@@ -17,10 +24,7 @@ export async function copyAndSay(text) {
   await copy(text);
   copied = text;
   clearTimeout(copiedTimer);
-  copiedTimer = setTimeout(() => {
-    copied = '';
-    changed();
-  }, 1_600);
+  copiedTimer = setTimeout(() => (copied = ''), 1_600);
   changed();
 }
 
@@ -39,7 +43,7 @@ export function copyButton(text, label, { word = '', kind = 'quiet' } = {}) {
 }
 
 /**
- * @param {import('./vendor/lit-html/lit-html.js').TemplateResult} icon
+ * @param {View} icon
  * @param {string} label
  * @param {() => void} act
  * @param {{key?: string, kind?: string, pressed?: boolean}} [look] the key that does the same, for the tooltip
@@ -59,7 +63,7 @@ export const dialog = (title, content, close) => html`<dialog class="dialog" ari
     if (event.target === event.currentTarget) close();
   }}><div class="dialog-body"><header><h2>${title}</h2>${iconButton(icons.close, t.close, close)}</header>${content}</div></dialog>`;
 
-/** @param {import('./api.js').Party|null} party */
+/** @param {Party|null} party */
 export const partyName = (party) => party?.name || party?.address || '';
 
 /** Opens a dialog that has just been drawn, where the keyboard is caught inside. */

@@ -2,7 +2,7 @@
 
 import * as format from '../format.js';
 
-/** @typedef {import('../api.js').Cause} Cause */
+/** @typedef {import('../types.js').Cause} Cause */
 
 /** @param {number} count @param {string} one @param {string} many */
 const plural = (count, one, many) => `${format.number(count)} ${count === 1 ? one : many}`;

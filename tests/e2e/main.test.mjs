@@ -132,7 +132,7 @@ describe('dashboard', () => {
     const { page } = await openWith([{ subject: 'Three' }, { subject: 'Two' }, { subject: 'One' }]);
     await page.keyboard.press('j');
     await page.keyboard.press('j');
-    assert.match(await page.locator('.row.current').innerText(), /Two/);
+    await page.locator('.row.current', { hasText: 'Two' }).waitFor();
     assert.match(await page.evaluate(() => document.activeElement?.textContent ?? ''), /Two/, 'the row has the focus');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { name: 'Two' }).waitFor();

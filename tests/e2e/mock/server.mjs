@@ -44,7 +44,7 @@ export class Mock {
   #clients = new Set();
   /** @type {import('node:http').Server|null} */
   #server = null;
-  #sorted = { name: '', found: /** @type {Stored[]} */ ([]) };
+  #sorted = { name: '', found: /** @type {Stored[]} */ ([]), places: /** @type {Map<string, number>} */ (new Map()) };
   #ids = 0;
   port = 0;
 
@@ -302,9 +302,10 @@ export class Mock {
     const name = `${path} ${messages.length} ${this.stamp} ${q}`;
     if (this.#sorted.name !== name) {
       const found = messages.filter((stored) => matches(stored, q)).sort((a, b) => (isOlder(a.summary, b.summary) ? 1 : -1));
-      this.#sorted = { name, found };
+      const places = new Map(found.map(({ summary }, i) => [`${summary.mailbox} ${summary.id}`, i]));
+      this.#sorted = { name, found, places };
     }
-    return this.#sorted.found;
+    return this.#sorted;
   }
 
   /** @param {Stored[]} messages @param {URL} url @returns {Answer} */
@@ -312,8 +313,8 @@ export class Mock {
     const q = url.searchParams.get('q') ?? '';
     const limit = Number(url.searchParams.get('limit') ?? 50);
     const after = url.searchParams.get('page');
-    const found = this.#found(url.pathname, messages, q);
-    const from = after ? found.findIndex(({ summary }) => `${summary.mailbox} ${summary.id}` === after) + 1 : 0;
+    const { found, places } = this.#found(url.pathname, messages, q);
+    const from = after ? (places.get(after) ?? -1) + 1 : 0;
     const items = found.slice(from, from + limit).map(({ summary }) => summary);
     const last = items.at(-1);
     const next = last && from + limit < found.length ? `${last.mailbox} ${last.id}` : null;
