@@ -16,7 +16,7 @@ pub enum OpenError {
     InUse { path: PathBuf },
     #[error("{path} was written by a newer mailroom (format {found}, this one knows {FORMAT})")]
     Newer { path: PathBuf, found: u32 },
-    #[error("{path}: {error}")]
+    #[error("{path} cannot be used: {error}; mend that, or choose another directory with --data")]
     Io { path: PathBuf, error: io::Error },
     #[error("[database] url {0:?} is not supported by this version: only sqlite:PATH, or empty")]
     Unsupported(String),

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+/// Libraries that tell an operator nothing at "info"; a level of their own in the setting wins over this.
+const LIBRARIES: &str = "actix_server=warn,sea_orm_migration=warn,sqlx=warn";
+
 crate::settings! {
     /// The log, on standard error. Bodies, tokens and passwords are never in it.
     pub struct LogConfig {
@@ -31,7 +34,7 @@ impl LogConfig {
     /// What is wrong with it, with an example.
     pub fn filter(&self) -> Result<EnvFilter, String> {
         EnvFilter::builder()
-            .parse(&self.level)
+            .parse(format!("{LIBRARIES},{}", self.level))
             .map_err(|error| format!("{:?} is not a log level ({error}); for example \"info\"", self.level))
     }
 }

@@ -23,7 +23,18 @@ pub fn install(config: &LogConfig) -> anyhow::Result<()> {
     } else {
         base.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).try_init()
     };
-    installed.map_err(|error| anyhow!("the log cannot be installed: {error}"))
+    installed.map_err(|error| anyhow!("the log cannot be installed: {error}"))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A panic hurts one session and is a line of the log like any other, so that whoever reads the log as JSON sees it too.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(location, thread, %backtrace, "panic: {message}");
 }
 
 fn wants_json(format: LogFormat, terminal: bool) -> bool {

@@ -1,5 +1,6 @@
 mod api;
 mod events;
+mod layering;
 mod mime;
 mod smtp_dialogues;
 mod sockets;

@@ -45,15 +45,9 @@ fn descriptors(config: &Config) -> Check {
     Check::floor("descriptors", hard, OTHER_DESCRIPTORS + 24, need, found, advice)
 }
 
-/// Connections that the configuration allows at once.
+/// Connections that the configuration allows at once; WebSocket clients are among those of HTTP.
 fn configured_connections(config: &Config) -> u64 {
-    config
-        .sections()
-        .iter()
-        .flat_map(|(_, section)| ["max_sessions", "max_connections", "max_clients"].map(|name| section.get(name)))
-        .filter_map(|value| value?.as_integer())
-        .filter_map(|value| u64::try_from(value).ok())
-        .sum()
+    (config.smtp.max_sessions + config.http.max_connections) as u64
 }
 
 fn memory() -> Check {
