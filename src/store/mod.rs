@@ -99,8 +99,8 @@ struct Inner {
     compact_below: u32,
     /// Segments that were compacted and what still lived in them then.
     tried: Mutex<HashMap<i64, i64>>,
-    /// Nobody else may open the directory as long as this is here.
-    _lock: File,
+    /// Nobody else may open the directory as long as this is here: until the store is closed.
+    lock: Mutex<Option<File>>,
 }
 
 /// What of the store's work can be seen from outside: for readiness, metrics and refusals.
@@ -234,6 +234,7 @@ impl Store {
             let _ = closed.await;
         }
         let _ = self.inner.read.close_by_ref().await;
+        self.inner.lock.lock().take();
     }
 
     /// Puts a request to the writer and waits for its commit.

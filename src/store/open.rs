@@ -66,7 +66,7 @@ impl Store {
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -61,3 +61,58 @@ pub fn ids(bytes: &[u8]) -> Vec<uuid::Uuid> {
     }
     ids
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::address::MailboxKey;
+    use crate::mail::envelope::Envelope;
+    use crate::mail::id::DeliveryId;
+    use crate::mail::time::Timestamp;
+    use crate::store::bodies::record;
+    use crate::store::incoming::{Body, Part};
+
+    /// Three records and where each begins.
+    fn three() -> (Vec<u8>, Vec<u64>) {
+        let envelope = Envelope {
+            reverse_path: String::new(),
+            helo: "h".into(),
+            client: [127, 0, 0, 1].into(),
+            protocol: "SMTP".into(),
+            smtputf8: false,
+            eight_bit: false,
+        };
+        let part = Part { mailbox: MailboxKey::from_stored("a@b"), recipients: vec!["a@b".into()], create: true };
+        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
+        for n in 0..3u8 {
+            starts.push(32 + bytes.len() as u64);
+            let body = Body { bytes: vec![n; 30], compressed: false, size: 30 };
+            let id = DeliveryId(uuid::Uuid::from_bytes([n; 16]));
+            record::write(&mut bytes, id, Timestamp(0), &envelope, std::slice::from_ref(&part), &body);
+        }
+        (bytes, starts)
+    }
+
+    #[test]
+    fn whole_records_before_any_cut_are_found() {
+        let (bytes, starts) = three();
+        for end in 0..=bytes.len() {
+            let scan = scan(&bytes[..end], 32);
+            let whole = starts.iter().skip(1).filter(|start| **start <= 32 + end as u64).count()
+                + usize::from(end == bytes.len());
+            assert_eq!(scan.found.len(), whole, "cut at {end}");
+            assert_eq!(scan.torn, 32 + end as u64 - scan.end);
+        }
+    }
+
+    #[test]
+    fn a_record_with_damaged_contents_is_passed_over() {
+        let (mut bytes, starts) = three();
+        let inside = usize::try_from(starts[2]).unwrap() - 32 - 1;
+        bytes[inside] ^= 1;
+        let scan = scan(&bytes, 32);
+        assert_eq!(scan.found.iter().map(|found| found.offset).collect::<Vec<_>>(), [starts[0], starts[2]]);
+        assert_eq!(scan.damaged, [(starts[1], Broken::Body)]);
+        assert_eq!(ids(&bytes).len(), 3);
+    }
+}

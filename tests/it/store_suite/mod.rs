@@ -1,4 +1,10 @@
 //! What every store must do, one named test for each promise. Run on SQLite.
 
 mod basics;
+mod cache;
+mod failures;
+mod recovery;
+mod replay;
+mod retention;
+mod space;
 mod support;

@@ -13,8 +13,8 @@ use mailroom::mail::summary::Summary;
 use mailroom::mail::time::Timestamp;
 use mailroom::mail::units::Bytes;
 use mailroom::store::{
-    Announce, Config, Faults, Incoming, ListRequest, MessagePage, OpenError, Part, Position, Replay, Scope, Store,
-    WriteFailed, bodies,
+    Announce, Config, Faults, Incoming, ListRequest, MessagePage, Part, Position, Replay, Scope, Store, WriteFailed,
+    bodies,
 };
 
 /// Everything that was announced, in order.
@@ -68,16 +68,24 @@ impl Fixture {
     /// Closes the store and opens it again.
     pub async fn restart(&mut self) {
         self.store.close().await;
-        self.open().await.unwrap();
+        self.open().await;
     }
 
-    pub async fn open(&mut self) -> Result<(), OpenError> {
-        // The lock goes with the last handle.
-        let path = tempfile::tempdir().unwrap();
-        self.store = Store::open(&config(path.path()), self.heard.clone(), Faults::default()).await.unwrap();
-        self.store.close().await;
-        self.store = Store::open(&self.config, self.heard.clone(), self.faults.clone()).await?;
-        Ok(())
+    pub async fn open(&mut self) {
+        self.store = Store::open(&self.config, self.heard.clone(), self.faults.clone()).await.unwrap();
+    }
+
+    /// The only segment file.
+    pub fn segment(&self) -> PathBuf {
+        let mut files: Vec<_> = self.bodies().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files.remove(0)
+    }
+
+    /// Retention and compaction until nothing is left to do.
+    pub async fn tidy(&self, now: Timestamp) {
+        while self.store.expire(now).await.unwrap() {}
+        while self.store.compact(now).await.unwrap() {}
     }
 
     pub fn bodies(&self) -> PathBuf {
@@ -176,6 +184,13 @@ pub fn mail(n: usize) -> String {
     format!("From: Alice <alice@example.org>\r\nSubject: number {n}\r\n\r\nThe text of number {n}.\r\n")
 }
 
+/// This long after the present.
+pub fn after(seconds: i64) -> Timestamp {
+    Timestamp(mailroom::clock::now_micros() + seconds * 1_000_000)
+}
+
+pub const DAY: i64 = 86_400;
+
 pub fn incoming(to: &[&str], raw: &[u8]) -> (Incoming, tokio::sync::oneshot::Receiver<Result<(), WriteFailed>>) {
     let now = Timestamp(mailroom::clock::now_micros());
     let (answer, answered) = tokio::sync::oneshot::channel();
@@ -196,7 +211,9 @@ pub fn incoming(to: &[&str], raw: &[u8]) -> (Incoming, tokio::sync::oneshot::Rec
         body: bodies::encode(raw),
         summary: Arc::new(summary),
         parts: to.iter().map(part).collect(),
-        done: Box::new(move |result| drop(answer.send(result))),
+        done: Box::new(move |result| {
+            let _ = answer.send(result);
+        }),
     };
     (incoming, answered)
 }

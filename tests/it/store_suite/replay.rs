@@ -1,0 +1,105 @@
+//! Following a mailbox: what is replayed, and when a cursor can no longer be continued.
+
+use mailroom::mail::cursor::{Cursor, StreamCursor};
+use mailroom::mail::event::Event;
+use mailroom::store::{Deletion, MessagePatch, Position, Replay};
+
+use super::support::*;
+
+#[tokio::test]
+async fn arrivals_and_changes_are_merged_in_commit_order() {
+    let f = Fixture::new().await;
+    let ids = f.fill("a@x", 3).await;
+    let read = MessagePatch { is_read: Some(true), ..MessagePatch::default() };
+    f.store.update_message(&key("a@x"), ids[2], read.clone()).await.unwrap();
+    f.store.update_message(&key("a@x"), ids[2], read).await.unwrap();
+    f.store.delete_messages(&key("a@x"), Deletion::One(ids[0])).await.unwrap();
+    f.fill("a@x", 1).await;
+    let all = f.replay("a@x", Cursor::default(), 100).await.unwrap();
+    assert_eq!(all, ["2 received", "3 received", "4 updated 3", "5 deleted 1", "6 received"]);
+    for limit in 1..=5 {
+        assert_eq!(f.replay("a@x", Cursor::default(), limit).await.unwrap(), all);
+    }
+    let heard: Vec<String> = f.heard.events().iter().map(|event| word(event)).collect();
+    assert_eq!(heard, ["1 received", "2 received", "3 received", "4 updated 3", "5 deleted 1", "6 received"]);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_life_or_ahead_of_the_counter_is_reset() {
+    let mut f = Fixture::new().await;
+    f.fill("a@x", 3).await;
+    let cursor = f.cursor("a@x").await;
+    assert_eq!(f.replay("a@x", cursor, 10).await, Some(vec![]));
+    assert_eq!(f.replay("a@x", Cursor { modseq: 4, ..cursor }, 10).await, None);
+    assert_eq!(f.replay("a@x", Cursor { incarnation: cursor.incarnation + 1, ..cursor }, 10).await, None);
+    assert_eq!(f.replay("a@x", Cursor { lineage: cursor.lineage ^ 1, ..cursor }, 10).await, None);
+    f.store.delete_mailbox(&key("a@x")).await.unwrap();
+    assert_eq!(f.replay("a@x", cursor, 10).await, None);
+    assert_eq!(f.replay("a@x", Cursor::default(), 10).await, Some(vec![]));
+    f.restart().await;
+    f.fill("a@x", 3).await;
+    assert_eq!(f.replay("a@x", cursor, 10).await, None);
+    assert!(f.cursor("a@x").await.incarnation > cursor.incarnation);
+}
+
+#[tokio::test]
+async fn forgotten_changes_reset_older_cursors_but_not_the_empty_view() {
+    let f = Fixture::with(|config| config.defaults.message_ttl = None).await;
+    let ids = f.fill("a@x", 4).await;
+    let before = f.cursor("a@x").await;
+    f.store.delete_messages(&key("a@x"), Deletion::One(ids[1])).await.unwrap();
+    let present = f.cursor("a@x").await;
+    assert_eq!(f.replay("a@x", before, 10).await.unwrap(), ["5 deleted 2"]);
+    f.tidy(after(2 * DAY)).await;
+    assert_eq!(f.replay("a@x", before, 10).await, None);
+    assert_eq!(f.replay("a@x", present, 10).await, Some(vec![]));
+    assert_eq!(f.replay("a@x", Cursor::default(), 10).await.unwrap(), ["1 received", "3 received", "4 received"]);
+    // In pages it could not be continued after the first.
+    assert_eq!(f.replay("a@x", Cursor::default(), 2).await, None);
+    let old = StreamCursor { lineage: before.lineage, stamp: 1 };
+    assert!(matches!(f.store.replay_all(old, 10).await.unwrap(), Replay::Reset { at: Position::Stream(_) }));
+}
+
+#[tokio::test]
+async fn the_stream_tells_that_a_mailbox_is_gone() {
+    let f = Fixture::new().await;
+    f.fill("a@x", 2).await;
+    f.fill("b@x", 1).await;
+    let since = f.store.stream_head();
+    f.store.delete_mailbox(&key("a@x")).await.unwrap();
+    let page = |replay| match replay {
+        Replay::Page { events, head: true, .. } => events,
+        other => panic!("{other:?}"),
+    };
+    let events = page(f.store.replay_all(since, 10).await.unwrap());
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].mailbox, key("a@x"));
+    assert!(matches!(events[0].event, Event::MailboxDeleted {}));
+    assert_eq!(events[0].cursor, f.heard.events().last().unwrap().cursor);
+    // Its messages are not told of any more; the row goes, and still the stream knows.
+    f.tidy(after(60)).await;
+    let events = page(f.store.replay_all(StreamCursor::default(), 10).await.unwrap());
+    let keys: Vec<&str> = events.iter().map(|event| event.mailbox.as_str()).collect();
+    assert_eq!(keys, ["b@x", "a@x"]);
+}
+
+#[tokio::test]
+async fn a_restored_backup_has_a_new_lineage() {
+    let mut f = Fixture::new().await;
+    f.fill("a@x", 2).await;
+    let (cursor, head) = (f.cursor("a@x").await, f.store.stream_head());
+    f.restart().await;
+    assert_eq!(f.cursor("a@x").await, cursor);
+    f.store.close().await;
+    let url = format!("sqlite:{}", f.config.data.join("mailroom.db").display());
+    let db = sea_orm::Database::connect(url).await.unwrap();
+    sea_orm::ConnectionTrait::execute_unprepared(&db, "UPDATE meta SET restored = 1").await.unwrap();
+    db.close().await.unwrap();
+    f.open().await;
+    let fresh = f.cursor("a@x").await;
+    assert_ne!(fresh.lineage, cursor.lineage);
+    assert_eq!(f.replay("a@x", cursor, 10).await, None);
+    assert!(matches!(f.store.replay_all(head, 10).await.unwrap(), Replay::Reset { .. }));
+    f.restart().await;
+    assert_eq!(f.cursor("a@x").await, fresh);
+}

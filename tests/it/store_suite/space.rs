@@ -1,0 +1,97 @@
+//! Space that is given back, long lists, moving bodies under a reader.
+
+use mailroom::mail::units::Bytes;
+use mailroom::store::Deletion;
+
+use super::support::*;
+
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..20_000).map(|_| next()).collect()
+}
+
+fn disk(f: &Fixture) -> u64 {
+    f.bodies().read_dir().unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[tokio::test]
+async fn compaction_moves_what_lives_and_readers_follow() {
+    let f = Fixture::with(|config| config.bodies.segment_size = Bytes::kib(256)).await;
+    let mut ids = Vec::new();
+    for n in 0..60 {
+        ids.push(f.put(&["a@x", "b@x"], &noise(n)).await.unwrap());
+    }
+    let before = disk(&f);
+    let kept: Vec<usize> = (0..60).step_by(10).collect();
+    let mut known = Vec::new();
+    for n in &kept {
+        known.push(f.store.message(&key("a@x"), ids[*n]).await.unwrap().unwrap());
+    }
+    for to in ["a@x", "b@x"] {
+        for (n, id) in ids.iter().enumerate() {
+            if !kept.contains(&n) {
+                f.store.delete_messages(&key(to), Deletion::One(*id)).await.unwrap();
+            }
+        }
+    }
+    f.tidy(after(0)).await;
+    for (n, message) in kept.iter().zip(&known) {
+        let id = message.listed.id;
+        assert_eq!(f.store.body(message).await.unwrap(), noise(*n as u64), "from the old place");
+        assert_eq!(f.raw("a@x", id).await, noise(*n as u64));
+        assert_eq!(f.raw("b@x", id).await, noise(*n as u64));
+    }
+    let moved = f.store.message(&key("a@x"), ids[0]).await.unwrap().unwrap();
+    assert_ne!(moved.location, known[0].location);
+    // The old files stay for a minute; without them the old place is followed to the new one.
+    for number in 1..=known[0].location.segment {
+        std::fs::remove_file(f.bodies().join(format!("{number:08}.seg"))).unwrap();
+    }
+    assert_eq!(f.store.body(&known[0]).await.unwrap(), noise(0));
+    assert!(disk(&f) < before);
+}
+
+#[tokio::test]
+async fn segments_of_deleted_mail_are_removed() {
+    let f = Fixture::with(|config| config.bodies.segment_size = Bytes::kib(256)).await;
+    for n in 0..60 {
+        f.put(&["a@x"], &noise(n)).await.unwrap();
+    }
+    f.store.delete_mailbox(&key("a@x")).await.unwrap();
+    f.tidy(after(60)).await;
+    // The one that is written to stays.
+    assert!(disk(&f) < 300_000, "{}", disk(&f));
+    assert_eq!(f.bodies().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_of_100_000_messages_is_listed_by_pages() {
+    let f = Fixture::with(|config| config.database.queue = 10_000).await;
+    f.fill("a@x", 100_000).await;
+    let mut request = request("a@x", 1_000);
+    let mut seen = 0;
+    let mut last = u64::MAX;
+    loop {
+        let page = f.store.list(&request).await.unwrap();
+        for item in &page.items {
+            assert!(item.uid < last);
+            last = item.uid;
+            seen += 1;
+        }
+        request.page = page.next;
+        if request.page.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen, last), (100_000, 1));
+    let began = std::time::Instant::now();
+    f.uids("a@x").await;
+    assert!(began.elapsed().as_secs() < 2);
+    assert_eq!(f.store.delete_messages(&key("a@x"), Deletion::All).await.unwrap(), 100_000);
+}
