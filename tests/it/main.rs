@@ -1,3 +1,6 @@
+//! Every flow of the platform over real ports, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
 mod api;
 mod events;
 mod layering;
