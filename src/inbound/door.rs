@@ -21,7 +21,8 @@ use crate::handoff::{Answer, Deliver, Door, Refusal};
 use crate::mail::address::{Address, MailboxKey, Plus};
 use crate::mail::summary::{Summary, summarize, summarize_headers};
 use crate::mail::time::Timestamp;
-use crate::store::{Body, Part, Store, encode};
+use crate::store::bodies::encode;
+use crate::store::{Body, Part, Store};
 use crate::supervise::Handle;
 
 /// Messages up to this size are parsed and compressed where they arrive.
