@@ -1,0 +1,52 @@
+# make run     build and start everything on loopback
+# make test    format, lints, unit, integration and browser tests; does its own set-up
+# make bench   measure, write docs/benchmarks.md
+# make fmt     format
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/mailroom-target
+
+CARGO ?= cargo
+NPM ?= npm
+E2E = tests/e2e
+
+.PHONY: help run build test bench fmt setup setup-bench lint unit check-js browser
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+run:
+	$(CARGO) run --release --bin mailroom -- serve
+
+build:
+	$(CARGO) build --release --bin mailroom
+
+fmt:
+	$(CARGO) fmt --all
+
+test:
+	@scripts/test.sh
+
+bench: setup-bench
+	$(CARGO) build --release --bin mailroom --example constant
+	python3 scripts/bench --binary $(CARGO_TARGET_DIR)/release/mailroom \
+		--constant $(CARGO_TARGET_DIR)/release/examples/constant --write docs/benchmarks.md
+
+setup:
+	@scripts/setup.sh test
+
+setup-bench:
+	@scripts/setup.sh bench
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --workspace
+
+check-js:
+	cd $(E2E) && $(NPM) ci --no-audit --no-fund && $(NPM) run --silent check
+
+browser: check-js
+	$(CARGO) build --bin mailroom
+	cd $(E2E) && MAILROOM_E2E_BIN=$(CARGO_TARGET_DIR)/debug/mailroom $(NPM) test

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Everything a change has to pass, each step even when one before it failed; a summary at the end.
+# MAILROOM_TEST_STEPS="lint unit" runs some of them only.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+scripts/setup.sh test || exit 1
+
+: "${CARGO_TARGET_DIR:=$HOME/.cache/mailroom-target}"
+export CARGO_TARGET_DIR
+CARGO=${CARGO:-cargo}
+NPM=${NPM:-npm}
+steps=${MAILROOM_TEST_STEPS:-format lint unit integration docs javascript browser}
+summary=
+failed=0
+
+format() { "$CARGO" fmt --all --check; }
+lint() { "$CARGO" clippy --workspace --all-targets -- -D warnings; }
+unit() { "$CARGO" test --workspace --lib --bins; }
+integration() { "$CARGO" build --bin mailroom && "$CARGO" test --test it; }
+docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings" "$CARGO" doc --workspace --no-deps --quiet; }
+javascript() { (cd tests/e2e && "$NPM" ci --no-audit --no-fund && "$NPM" run --silent check); }
+browser() {
+    "$CARGO" build --bin mailroom || return 1
+    [ -d tests/e2e/node_modules ] || (cd tests/e2e && "$NPM" ci --no-audit --no-fund) || return 1
+    (cd tests/e2e && MAILROOM_E2E_BIN="$CARGO_TARGET_DIR/debug/mailroom" "$NPM" test)
+}
+
+for step in $steps; do
+    echo "==> $step"
+    start=$(date +%s)
+    if "$step"; then
+        result=ok
+    else
+        result=FAILED
+        failed=1
+    fi
+    summary="$summary$(printf '%-12s %-7s %4d s' "$step" "$result" "$(($(date +%s) - start))")
+"
+done
+
+echo
+echo "==> summary"
+printf '%s' "$summary"
+exit "$failed"

@@ -1,0 +1,244 @@
+//! The binary as an operator meets it: exit codes, one line a failure, help.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn mailroom(arguments: &[&str]) -> Output {
+    with_environment(arguments, &[])
+}
+
+fn with_environment(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mailroom"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// The last words on standard error, without the log.
+fn failure(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter_map(|line| line.strip_prefix("mailroom: ")).collect::<Vec<_>>().join("\n")
+}
+
+/// Flags for a server that takes free ports and keeps its data in `data`.
+fn on_free_ports(data: &Path) -> Vec<String> {
+    let flags = ["--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--data"];
+    flags.iter().map(|flag| (*flag).to_owned()).chain([data.display().to_string()]).collect()
+}
+
+fn serve(data: &Path, more: &[&str]) -> Output {
+    let flags = on_free_ports(data);
+    let replaced = |flag: &str| more.iter().any(|other| *other == flag);
+    let mut arguments: Vec<&str> = Vec::new();
+    for pair in flags.chunks(2).filter(|pair| !replaced(&pair[0])) {
+        arguments.extend(pair.iter().map(String::as_str));
+    }
+    arguments.extend(more);
+    mailroom(&arguments)
+}
+
+#[test]
+fn the_printed_example_is_a_configuration_that_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = mailroom(&["config", "example"]);
+    assert_eq!(code(&example), 0);
+    let path = dir.path().join("mailroom.toml");
+    std::fs::write(&path, &example.stdout).unwrap();
+    let checked = mailroom(&["config", "check", "--config", path.to_str().unwrap()]);
+    assert_eq!((code(&checked), String::from_utf8_lossy(&checked.stdout).as_ref()), (0, "ok\n"));
+}
+
+#[test]
+fn config_check_prints_everything_that_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mailroom.toml");
+    std::fs::write(&path, "[smtp]\nmax_sesions = 5\nread_timeout = 30\n").unwrap();
+    let path = path.to_str().unwrap();
+    let checked = with_environment(&["config", "check", "--config", path], &[("MAILROOM__HTP__LISTEN", "x")]);
+    let text = String::from_utf8_lossy(&checked.stdout);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(code(&checked), 78, "{text}");
+    assert_eq!(lines[0], format!("{path}:2: unknown setting smtp.max_sesions; did you mean max_sessions?"));
+    assert!(lines[1].starts_with(&format!("{path}:3: smtp.read_timeout: \"30\" is not a time")), "{text}");
+    assert!(lines[1].ends_with("for example read_timeout = \"30s\""), "{text}");
+    assert_eq!(lines[2], "MAILROOM__HTP__LISTEN: unknown section [htp]; did you mean [http]?");
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn a_taken_port_is_one_line_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (flag, what) in [("--smtp", "SMTP"), ("--http", "HTTP"), ("--ops", "operations")] {
+        let output = serve(dir.path(), &[flag, &addr]);
+        assert_eq!(code(&output), 69, "{}", failure(&output));
+        assert_eq!(
+            failure(&output),
+            format!(
+                "cannot listen on {addr} for {what}: the port is taken; stop the program that has it, or choose another \
+                 with {flag}"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_one_line_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let output = serve(&file.join("data"), &[]);
+    assert_eq!(code(&output), 73);
+    let failure = failure(&output);
+    assert!(failure.contains(file.to_str().unwrap()) && failure.contains("--data"), "{failure}");
+    assert_eq!(failure.lines().count(), 1);
+}
+
+#[test]
+fn open_mailboxes_are_not_shown_to_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = serve(dir.path(), &["--http", "0.0.0.0:0"]);
+    assert_eq!(code(&output), 78);
+    let failure = failure(&output);
+    assert!(failure.contains("insecure_open") && failure.lines().count() == 1, "{failure}");
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing was started");
+}
+
+#[test]
+fn a_wrong_command_line_is_64_and_help_is_0() {
+    assert_eq!(code(&mailroom(&["srve"])), 64);
+    assert_eq!(code(&mailroom(&["--smtp", "nowhere"])), 64);
+    for help in [&["--help"][..], &["stress", "smtp", "--help"], &["sink", "--help"]] {
+        assert_eq!(code(&mailroom(help)), 0);
+    }
+    let sink = mailroom(&["sink", "--help"]);
+    assert!(String::from_utf8_lossy(&sink.stdout).contains("MAIL FROM:<>"), "its limits are told");
+}
+
+/// A server in a process of its own; killed when dropped.
+struct Running {
+    child: std::process::Child,
+}
+
+impl Running {
+    fn start(data: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_mailroom"))
+            .args(on_free_ports(data))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    /// Where it says that it listens, by the words before the address.
+    fn addresses(&mut self) -> Vec<String> {
+        use std::io::{BufRead, BufReader};
+        let out = self.child.stdout.take().unwrap();
+        BufReader::new(out).lines().take(5).map(|line| line.unwrap()).collect()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    fn exit_code(&mut self, within: Duration) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < within {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn serve_says_where_it_listens_holds_its_data_and_stops_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let mut server = Running::start(dir.path());
+    let greeting = server.addresses().join("\n");
+    for word in ["dashboard", "SMTP", "health", data] {
+        assert!(greeting.contains(word), "{greeting}");
+    }
+
+    for command in [
+        &["migrate", "--data", data][..],
+        &["serve", "--data", data, "--smtp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"],
+    ] {
+        let output = mailroom(command);
+        assert_eq!(code(&output), 75, "{}", failure(&output));
+        assert!(failure(&output).contains(data), "{}", failure(&output));
+    }
+
+    server.signal("-TERM");
+    assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
+    assert_eq!(code(&mailroom(&["migrate", "--data", data])), 0);
+}
+
+#[test]
+fn doctor_reports_each_thing_as_json_and_fails_on_a_foreign_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let mut arguments = vec!["doctor", "--json"];
+    let flags = on_free_ports(dir.path());
+    arguments.extend(flags.iter().map(String::as_str));
+    let report = |arguments: &[&str]| -> (i32, Vec<serde_json::Value>) {
+        let output = mailroom(arguments);
+        (code(&output), serde_json::from_slice(&output.stdout).unwrap())
+    };
+    let (_, checks) = report(&arguments);
+    let names: Vec<_> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    for name in ["descriptors", "somaxconn", "SMTP", "HTTP", "operations", "disk", "database", "clock", "memory"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    let position = arguments.iter().position(|argument| *argument == "--ops").unwrap();
+    arguments[position + 1] = &addr;
+    let (exit, checks) = report(&arguments);
+    let check = checks.iter().find(|check| check["name"] == "operations").unwrap();
+    assert_eq!((exit, check["level"].as_str()), (1, Some("fail")), "{check}");
+}
+
+#[test]
+fn stress_sends_to_the_sink_and_counts() {
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let sink = Command::new(env!("CARGO_BIN_EXE_mailroom"))
+        .args(["sink", "--listen", &addr, "--threads", "8"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _sink = Running { child: sink };
+    let start = Instant::now();
+    while std::net::TcpStream::connect(&addr).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20), "the sink does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for body in ["text", "random", "mixed"] {
+        let output = mailroom(&["stress", "smtp", &addr, "-c", "4", "-n", "40", "--body", body, "--json"]);
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&result["done"], &result["failed"], code(&output)), (&40.into(), &0.into(), 0), "{result}");
+        assert_eq!(result["latency_ms"]["count"], 40);
+    }
+    let refused = mailroom(&["stress", "smtp", "127.0.0.1:1", "-c", "1", "-n", "1", "--json"]);
+    assert_eq!(code(&refused), 1);
+}
