@@ -59,7 +59,7 @@ impl Web {
             store: content.store,
             inbound: content.inbound,
             config: Arc::new(http.clone()),
-            smtp: content.smtp.iter().map(|address| format!("smtp://{address}")).collect(),
+            smtp: content.smtp.into(),
             stopping: stops,
         };
         let endpoints = web::Endpoints::default();

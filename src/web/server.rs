@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, web};
 use super::answer::{Answer, json};
 use super::params::{self, NoParams};
 use super::state::State;
-use super::views::{AccessKind, Server};
+use super::views::{AccessKind, Server, SmtpAddress};
 
 /// This server.
 ///
@@ -18,7 +18,7 @@ pub async fn get(request: HttpRequest, state: web::Data<State>) -> Answer {
         name: "mailroom",
         version: env!("CARGO_PKG_VERSION"),
         access: if state.is_open() { AccessKind::Open } else { AccessKind::Token },
-        smtp: state.smtp.clone(),
+        smtp: state.smtp.iter().map(|at| SmtpAddress { host: at.ip().to_string(), port: at.port() }).collect(),
         default_domain: state.default_domain(),
         index_lag: status.index_lag,
         receiving: !status.no_space,

@@ -1,5 +1,6 @@
 //! What handlers work with. Made once by `app`, cloned into every worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -15,8 +16,8 @@ pub struct State {
     pub store: Store,
     pub inbound: Inbound,
     pub config: Arc<Config>,
-    /// Addresses that SMTP really listens on, as URLs (`smtp://127.0.0.1:2525`): shown to users as where to send.
-    pub smtp: Arc<[String]>,
+    /// Addresses that SMTP really listens on: shown to users as where to send.
+    pub smtp: Arc<[SocketAddr]>,
     /// Becomes true when the server stops: event streams and waiting calls end.
     pub stopping: watch::Receiver<bool>,
 }

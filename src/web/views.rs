@@ -1,7 +1,5 @@
 //! The shapes of answers and requests, as the OpenAPI document shows them. Summaries are `mail::summary::Listed`.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::mail::address::MailboxKey;
@@ -17,15 +15,22 @@ pub struct Server {
     pub version: &'static str,
     /// `open`: anyone who reaches the port reads; `token`: a mailbox's token is needed.
     pub access: AccessKind,
-    /// Where SMTP listens, as URLs: `smtp://127.0.0.1:2525`.
-    #[schema(value_type = Vec<String>)]
-    pub smtp: Arc<[String]>,
+    /// Where SMTP listens.
+    pub smtp: Vec<SmtpAddress>,
     /// The domain of generated addresses.
     pub default_domain: Option<String>,
     /// Changes that are stored and not in the search index yet.
     pub index_lag: u64,
     /// False while the disk is nearly full: mail is refused with 452 until there is room.
     pub receiving: bool,
+}
+
+/// An address that SMTP listens on.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SmtpAddress {
+    /// An IP address; `0.0.0.0` and `::` are all of this machine's.
+    pub host: String,
+    pub port: u16,
 }
 
 /// Who may read mailboxes.

@@ -358,7 +358,7 @@ async fn the_page_the_docs_and_the_document_are_served_under_their_policies() {
     }
     let server_view = api.json("/v1/server").await;
     assert_eq!(server_view["access"], "open");
-    assert_eq!(server_view["smtp"], json!([format!("smtp://{}", server.smtp_address())]));
+    assert_eq!(server_view["smtp"], json!([{"host": "127.0.0.1", "port": server.smtp_address().port()}]));
     let domains = api.json("/v1/domains").await;
     assert_eq!(domains["items"][0], json!({"domain": "mailroom.test", "is_default": true}));
     server.stop().await;
