@@ -233,6 +233,8 @@ impl SmtpSession {
     /// Counts what came of a message as in flight; without room for it the rest is not kept.
     fn mind_data(&mut self) {
         if self.server.phase() != Phase::Data {
+            // A message that the protocol itself refused ends without a step.
+            (self.room, self.data_since) = (None, None);
             return;
         }
         let held = self.server.buffered() as u64;

@@ -6,6 +6,7 @@ mod cli;
 mod events;
 mod layering;
 mod mime;
+mod receive;
 mod smtp_dialogues;
 mod sockets;
 mod store_suite;
