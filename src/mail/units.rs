@@ -390,9 +390,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_reads_back(amount in any::<u64>(), shift in 0u32..60) {
-            let bytes = Bytes(amount >> shift << (shift / 2));
+            let bytes = Bytes((amount >> shift) << (shift / 2));
             prop_assert_eq!(bytes.to_string().parse(), Ok(bytes));
-            let period = Period::millis((amount >> 8) / 1_000 * 1_000 >> shift);
+            let period = Period::millis(((amount >> 8) / 1_000 * 1_000) >> shift);
             prop_assert_eq!(period.to_string().parse(), Ok(period));
         }
     }
