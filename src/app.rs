@@ -29,7 +29,7 @@ use crate::ops::{self, Ops, Phase};
 use crate::smtp::data::LineEnds;
 use crate::smtp::limits::Limits;
 use crate::startup;
-use crate::store::{self, Faults, Store};
+use crate::store::{Faults, Store};
 use crate::telemetry::Recorder;
 
 /// How often singletons that died are looked for.
@@ -78,7 +78,7 @@ impl App {
         let ops_listener = startup::listen(config.ops.listen, "operations", "--ops")?;
         let ops_server = ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone())?;
 
-        let store = Store::open(&store_config(&config), Arc::new(announcer), extras.faults).await?;
+        let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
         status.opened(store.clone());
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
@@ -147,22 +147,6 @@ fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
         Ok(Listener::new(startup::listen(address, "SMTP", "--smtp")?)?)
     };
     config.listen.iter().map(bind).collect()
-}
-
-/// The settings of the store, with what it needs to know of `[mailboxes]`.
-fn store_config(config: &Config) -> store::Config {
-    let mailboxes = &config.mailboxes;
-    store::Config {
-        data: config.runtime.data.clone(),
-        database: config.database.clone(),
-        bodies: config.bodies.clone(),
-        defaults: store::Defaults {
-            message_ttl: mailboxes.message_ttl.0.map(|ttl| ttl.0),
-            max_messages: mailboxes.max_messages.0.map(|count| count.0),
-            max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
-            when_full: mailboxes.when_full.into(),
-        },
-    }
 }
 
 fn gate(config: &SmtpConfig) -> Arc<Gate> {
