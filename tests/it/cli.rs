@@ -36,7 +36,7 @@ fn on_free_ports(data: &Path) -> Vec<String> {
 
 fn serve(data: &Path, more: &[&str]) -> Output {
     let flags = on_free_ports(data);
-    let replaced = |flag: &str| more.iter().any(|other| *other == flag);
+    let replaced = |flag: &str| more.contains(&flag);
     let mut arguments: Vec<&str> = Vec::new();
     for pair in flags.chunks(2).filter(|pair| !replaced(&pair[0])) {
         arguments.extend(pair.iter().map(String::as_str));
