@@ -10,6 +10,7 @@ use super::PATIENCE;
 pub struct Api {
     pub address: SocketAddr,
     token: Option<String>,
+    kept: Option<awc::Client>,
 }
 
 /// An answer: status, headers, body.
@@ -35,15 +36,31 @@ impl Answer {
 
 impl Api {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, token: None }
+        Self { address, token: None, kept: None }
     }
 
     pub fn with_token(&self, token: &str) -> Self {
-        Self { address: self.address, token: Some(token.into()) }
+        Self { address: self.address, token: Some(token.into()), kept: None }
+    }
+
+    /// Keeps its connections for the next call, for those who make many.
+    pub fn kept(self) -> Self {
+        Self { kept: Some(client()), ..self }
     }
 
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
-        let client = awc::Client::builder().timeout(PATIENCE * 2).disable_redirects().finish();
+        self.try_call(method, path, headers, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// An error is a server that went away before it answered whole.
+    pub async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<Answer, String> {
+        let client = self.kept.clone().unwrap_or_else(client);
         let mut request = client.request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -55,14 +72,14 @@ impl Api {
             Some(body) => request.send_json(&body).await,
             None => request.send().await,
         };
-        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut response = sent.map_err(|error| error.to_string())?;
         let headers = response
             .headers()
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        let body = response.body().limit(64 << 20).await.unwrap_or_else(|error| panic!("{path}: {error}"));
-        Answer { status: response.status(), headers, body: body.to_vec() }
+        let body = response.body().limit(64 << 20).await.map_err(|error| error.to_string())?;
+        Ok(Answer { status: response.status(), headers, body: body.to_vec() })
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -94,4 +111,8 @@ impl Api {
         let items = list["items"].as_array().expect("items");
         items.iter().map(|item| item["subject"].as_str().expect("a subject").to_owned()).collect()
     }
+}
+
+fn client() -> awc::Client {
+    awc::Client::builder().timeout(PATIENCE * 2).disable_redirects().finish()
 }

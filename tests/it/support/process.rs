@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Api, PATIENCE, POLL, SmtpClient};
@@ -53,10 +54,15 @@ impl Plan {
         command
     }
 
+    /// Starts it and does not wait for anything.
+    pub fn spawn(&self) -> Process {
+        let child = self.command().spawn().expect("the program starts");
+        Process { child, smtp: self.smtp, http: self.http, ops: self.ops }
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(&self) -> Process {
-        let child = self.command().spawn().expect("the program starts");
-        let mut process = Process { child, smtp: self.smtp, http: self.http, ops: self.ops };
+        let mut process = self.spawn();
         process.ready().await;
         process
     }
@@ -112,8 +118,20 @@ impl Drop for Process {
     }
 }
 
-/// Addresses that were free a moment ago, all different.
+/// Addresses that were free a moment ago, all different. They lie below the ports that the system gives to clients, so
+/// that nobody gets one of them by chance while the program is restarted.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    std::array::from_fn(|i| held[i].local_addr().expect("an address"))
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    std::array::from_fn(|_| {
+        let mut tried = 0..PORTS.len();
+        let found = tried.find_map(|_| {
+            let n = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let port = PORTS.start + u16::try_from(n % u32::from(PORTS.end - PORTS.start)).expect("a port");
+            TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()
+        });
+        found.expect("a free port")
+    })
 }
+
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
