@@ -9,8 +9,8 @@ use sea_orm::sqlx::sqlite::{
 };
 use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxSqliteConnector};
 
-/// Measured against 1,024 to 16,384 bytes: `docs/storage.md`.
-const PAGE_SIZE: u32 = 4_096;
+/// Measured against 1,024 to 8,192 bytes: `docs/storage.md`.
+const PAGE_SIZE: u32 = 2_048;
 /// The WAL is overwritten from its beginning after each whole checkpoint and cut to this only when it grew beyond.
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// Other processes (`backup`, `check`) hold locks for moments only.

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::bodies::segment::sync_directory;
 use super::config::Config;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
@@ -63,6 +64,19 @@ impl Directory {
         }
         self.check_format()?;
         Ok(lock)
+    }
+
+    /// Makes the names of new files and directories durable, as the first 250 needs them to be.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&self) -> Result<(), OpenError> {
+        for directory in [Some(self.root.as_path()), self.database.parent(), self.root.parent()].into_iter().flatten() {
+            // The parent of a relative path is empty: the working directory.
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            sync_directory(directory).map_err(at(directory))?;
+        }
+        Ok(())
     }
 
     /// # Errors

@@ -58,7 +58,7 @@ pub enum WriteFailed {
 }
 
 /// Told of each batch after its commit: events in commit order, on the writer's thread, before any `done` of the
-/// batch is called. Must not block.
+/// batch is called. Must not block. Also called for what is taken in at start, before `Store::open` returns.
 pub trait Announce: Send + Sync + 'static {
     fn announce(&self, events: Vec<Arc<Announced>>);
 }

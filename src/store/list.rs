@@ -146,6 +146,7 @@ impl Store {
             let last_lot = rows.len() < wanted;
             before = rows.last().map(|row| order(of, row)).or(before);
             let owners = self.owners(tx, of, &rows).await?;
+            let known = lines.len();
             for row in rows {
                 // The mailbox was deleted and waits for removal.
                 let Some((key, owner)) = owners.get(&row.mailbox_id) else { continue };
@@ -159,7 +160,9 @@ impl Store {
                 let listed = columns::listed(row, owner, key, self.inner.shared.lineage, &self.inner.defaults);
                 lines.push(Line { order, listed, at });
             }
-            if last_lot || lines.len() >= wanted {
+            // What has ended is a prefix of a mailbox: below a lot of such there is nothing else.
+            let below_end = lines.len() == known && matches!(of, Of::Mailbox(..));
+            if last_lot || below_end || lines.len() >= wanted {
                 lines.truncate(wanted);
                 return Ok(lines);
             }

@@ -41,6 +41,7 @@ impl Store {
         let db = connect::writing(&directory.database).await.map_err(database)?;
         let head = prepare(&db, config).await.map_err(database)?;
         db.close().await.map_err(database)?;
+        directory.sync()?;
         let read = connect::reading(&directory.database, config.database.read_connections).await.map_err(database)?;
 
         let shared = Arc::new(Shared {

@@ -20,8 +20,7 @@ impl Writer {
             false => None,
         };
         let plan = self.plan(deliveries, tail.as_ref(), now);
-        metrics::counter!(names::DELIVERIES).increment(plan.deliveries);
-        metrics::counter!(names::ROWS).increment(plan.rows.len() as u64);
+        self.in_flight.stored = (plan.deliveries, plan.rows.len() as u64);
         metrics::histogram!(names::BATCH).record(u32::try_from(deliveries.len()).unwrap_or(u32::MAX));
         if let Some(tail) = tail {
             self.append(tail, plan.bodies).await?;

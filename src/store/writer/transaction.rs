@@ -90,7 +90,10 @@ pub struct InFlight {
     quiet: Vec<MailboxKey>,
     /// Bodies on their way to the disk.
     pub(super) append: Option<tokio::task::JoinHandle<Result<(), Failure>>>,
+    /// Rows written or removed, for the checkpoints.
     pub(super) rows: u64,
+    /// Deliveries and message rows that the commit makes visible.
+    pub(super) stored: (u64, u64),
     /// Written with the commit.
     pub(super) changes: Vec<change::Model>,
     /// Segment files to remove after the commit.
@@ -269,15 +272,18 @@ impl Writer {
         self.shared.cache.changed(done.events.iter().map(|event| &event.mailbox).chain(&done.quiet));
         self.shared.stamp.store(self.head.row.stamp, Ordering::Release);
         self.checkpointer.wrote(done.rows);
+        metrics::counter!(names::DELIVERIES).increment(done.stored.0);
+        metrics::counter!(names::ROWS).increment(done.stored.1);
         if let Some(began) = done.began {
             metrics::histogram!(names::COMMIT).record(began.elapsed());
         }
         if !done.events.is_empty() {
-            self.announce.announce(done.events);
+            guarded(|| self.announce.announce(done.events));
         }
         Segments::remove_files(self.segments.dir(), &done.dropped);
         for (answer, verdict) in done.deliveries {
-            answer(verdict);
+            count_refusal(verdict);
+            guarded(|| answer(verdict));
         }
         for reply in done.replies {
             reply(true);
@@ -288,12 +294,32 @@ impl Writer {
         let lost = std::mem::take(&mut self.in_flight);
         for (answer, verdict) in lost.deliveries {
             // Who was refused by a rule hears that; the others hear why the batch failed.
-            answer(Err(verdict.err().filter(|verdict| *verdict != WriteFailed::Failed).unwrap_or(why)));
+            let verdict = Err(verdict.err().filter(|verdict| *verdict != WriteFailed::Failed).unwrap_or(why));
+            count_refusal(verdict);
+            guarded(|| answer(verdict));
         }
         for reply in lost.replies {
             reply(false);
         }
     }
+}
+
+/// A panic in someone else's code must not end the writer, nor keep the others from their answers.
+fn guarded(call: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
+        tracing::error!("a panic in what the writer called after a commit");
+    }
+}
+
+fn count_refusal(verdict: Result<(), WriteFailed>) {
+    let reason = match verdict {
+        Ok(()) => return,
+        Err(WriteFailed::MailboxGone) => "mailbox_gone",
+        Err(WriteFailed::MailboxFull) => "mailbox_full",
+        Err(WriteFailed::NoSpace) => "no_space",
+        Err(WriteFailed::Failed) => "failed",
+    };
+    metrics::counter!(names::REFUSED, "reason" => reason).increment(1);
 }
 
 /// Where an event stands in its mailbox and in the stream.

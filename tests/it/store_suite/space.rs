@@ -95,3 +95,31 @@ async fn a_mailbox_of_100_000_messages_is_listed_by_pages() {
     assert!(began.elapsed().as_secs() < 2);
     assert_eq!(f.store.delete_messages(&key("a@x"), Deletion::All).await.unwrap(), 100_000);
 }
+
+#[tokio::test]
+async fn the_database_file_shrinks_when_mail_is_gone() {
+    let f = Fixture::new().await;
+    f.fill("kept@x", 100).await;
+    f.fill("gone@x", 20_000).await;
+    f.store.delete_mailbox(&key("gone@x")).await.unwrap();
+    f.tidy(after(60)).await;
+    let length = || std::fs::metadata(f.dir.path().join("mailroom.db")).unwrap().len();
+    let full = 20_000 * 300;
+    let began = std::time::Instant::now();
+    // Pages are given back while nothing else is to do, and the file is cut by the next checkpoint.
+    while length() > full / 2 {
+        assert!(began.elapsed().as_secs() < 60, "still {} bytes", length());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(f.list("kept@x").await.items.len(), 100);
+}
+
+#[tokio::test]
+async fn a_panic_of_a_caller_does_not_end_the_writer() {
+    let f = Fixture::new().await;
+    let (mut bad, _) = incoming(&["a@x"], mail(1).as_bytes());
+    bad.done = Box::new(|_| panic!("asked to panic"));
+    f.store.append(bad).map_err(drop).unwrap();
+    f.put(&["a@x"], mail(2).as_bytes()).await.unwrap();
+    assert_eq!(f.uids("a@x").await, [2, 1]);
+}
