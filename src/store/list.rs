@@ -27,7 +27,7 @@ const SCANNED: usize = 2_000;
 
 /// One mailbox (its row) or all of them.
 enum Of<'a> {
-    Mailbox(&'a MailboxKey, mailbox::Model),
+    Mailbox(&'a MailboxKey, Box<mailbox::Model>),
     All,
 }
 
@@ -50,7 +50,7 @@ impl Store {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
                 Some(row) => {
                     let cursor = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
-                    (Of::Mailbox(key, row), Position::Mailbox(cursor))
+                    (Of::Mailbox(key, Box::new(row)), Position::Mailbox(cursor))
                 }
                 None => return Ok(empty(Position::Mailbox(Cursor::default()))),
             },
@@ -177,7 +177,7 @@ impl Store {
         rows: &[message::Model],
     ) -> Result<HashMap<i64, (MailboxKey, mailbox::Model)>, DbErr> {
         match of {
-            Of::Mailbox(key, row) => Ok(HashMap::from([(row.id, ((*key).clone(), row.clone()))])),
+            Of::Mailbox(key, row) => Ok(HashMap::from([(row.id, ((*key).clone(), (**row).clone()))])),
             Of::All => living_by_id(tx, rows.iter().map(|row| row.mailbox_id)).await,
         }
     }

@@ -5,32 +5,42 @@
 //! stays small and is overwritten in place.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, Statement};
 use tokio::task::JoinHandle;
 
+use crate::store::columns::unsigned;
 use crate::store::connect;
 
 /// Rows between two checkpoints: some 10 MB of WAL.
 const EVERY: u64 = 16_000;
 /// Free pages given back in one step of an idle writer, and how many may stay for reuse.
-const VACUUM_STEP: i64 = 1_000;
+const VACUUM_STEP: i64 = 500;
 const SPARE_PAGES: i64 = 1_000;
+/// The writer is idle when nothing came for so long; between two steps of giving pages back it looks for work again.
+const IDLE: Duration = Duration::from_millis(500);
+const STEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// The side connection, if it is still good, and how the checkpoint went.
+type Ended = (Option<DatabaseConnection>, Result<(), DbErr>);
 
 #[derive(Debug)]
 pub struct Checkpointer {
     path: PathBuf,
     side: Option<DatabaseConnection>,
-    running: Option<JoinHandle<(Option<DatabaseConnection>, Result<(), DbErr>)>>,
+    running: Option<JoinHandle<Ended>>,
     /// Rows since the last checkpoint began.
     written: u64,
     /// Something was removed since the free pages were last counted.
     stirred: bool,
+    /// The last step gave pages back, so there may be more.
+    vacuuming: bool,
 }
 
 impl Checkpointer {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, side: None, running: None, written: 0, stirred: true }
+        Self { path, side: None, running: None, written: 0, stirred: true, vacuuming: false }
     }
 
     /// Counts what a commit wrote.
@@ -83,17 +93,27 @@ impl Checkpointer {
         }
     }
 
-    /// With nothing else to do: checkpoint what is left, give pages back.
+    /// How long the writer may find nothing to do before [`Checkpointer::idle`] is its turn.
+    pub fn patience(&self) -> Duration {
+        if self.vacuuming { STEP_PAUSE } else { IDLE }
+    }
+
+    /// With nothing else to do: give pages back, step by step, and checkpoint what is left.
     pub async fn idle(&mut self, db: &DatabaseConnection) {
-        if self.written > 0 && self.running.is_none() {
-            self.begin();
+        if self.running.is_some() {
             return;
         }
-        if self.stirred && self.running.is_none() {
-            match vacuum(db).await {
-                Ok(more) => self.stirred = more,
-                Err(error) => tracing::warn!(%error, "free pages could not be given back"),
-            }
+        if self.stirred {
+            let freed = vacuum(db).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "free pages could not be given back");
+                0
+            });
+            self.vacuuming = freed > 0;
+            self.stirred = self.vacuuming;
+            self.written += freed;
+        }
+        if self.written > 0 && !self.vacuuming {
+            self.begin();
         }
     }
 
@@ -110,15 +130,15 @@ async fn passive(db: &DatabaseConnection) -> Result<(), DbErr> {
     pragma(db, "PRAGMA wal_checkpoint(PASSIVE)").await.map(drop)
 }
 
-/// One step of giving free pages back; true when more are free than are worth keeping.
-async fn vacuum(db: &DatabaseConnection) -> Result<bool, DbErr> {
+/// One step of giving free pages back; how many went. Some are kept for what comes next.
+async fn vacuum(db: &DatabaseConnection) -> Result<u64, DbErr> {
     let free = pragma(db, "PRAGMA freelist_count").await?;
-    if free <= SPARE_PAGES {
-        return Ok(false);
-    }
     let step = VACUUM_STEP.min(free - SPARE_PAGES);
+    if step <= 0 {
+        return Ok(0);
+    }
     db.execute_unprepared(&format!("PRAGMA incremental_vacuum({step})")).await?;
-    Ok(true)
+    Ok(unsigned(step))
 }
 
 /// The first column of the first row that a pragma gives.

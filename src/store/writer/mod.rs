@@ -20,7 +20,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use sea_orm::DatabaseConnection;
@@ -44,8 +43,6 @@ const MAX_ROWS: usize = 1_000;
 const MAX_BYTES: usize = 8 << 20;
 /// Changes in one transaction.
 const MAX_CHANGES: usize = 64;
-/// Looking after space, WAL and free pages while nothing comes.
-const IDLE: Duration = Duration::from_millis(500);
 
 /// What the writer and everyone else see of each other.
 #[derive(Debug)]
@@ -131,7 +128,7 @@ impl Writer {
                         return Some(closed);
                     }
                 }
-                () = tokio::time::sleep(IDLE) => self.checkpointer.idle(&self.db).await,
+                () = tokio::time::sleep(self.checkpointer.patience()) => self.checkpointer.idle(&self.db).await,
             }
         }
     }
