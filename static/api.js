@@ -100,8 +100,16 @@ const page = (answer) => ({ items: answer.items, next: answer.next_cursor ?? nul
 
 /** @returns {Promise<Server>} */
 export async function server() {
-  const { version = '', smtp = [], access = 'open' } = await get('server');
-  return { version, smtp, access };
+  const { version, smtp, access } = await get('server');
+  return {
+    version,
+    access,
+    smtp: smtp.map((/** @type {string} */ url) => {
+      // The page's own scheme, because a browser takes others apart differently.
+      const { hostname, port } = new URL(url.replace(/^\w+:/, 'http:'));
+      return { host: hostname, port: Number(port || 25) };
+    }),
+  };
 }
 
 /** Domains that accept mail, the default first; `*` stands for any. @returns {Promise<string[]>} */
@@ -148,36 +156,34 @@ export async function messages({ mailbox, q, after, limit, signal }) {
 /** @param {string} address @param {string} id @param {AbortSignal} [signal] @returns {Promise<Detail>} */
 export async function message(address, id, signal) {
   const raw = await get(messagePath(address, id), { token: tokens.get(address), signal });
-  const parts = (raw.parts ?? raw.attachments_list ?? []).map(readPart);
   return {
-    summary: raw,
-    envelope: raw.envelope ?? null,
-    headers: raw.headers ?? [],
-    text: raw.text ?? null,
-    hasHtml: typeof raw.html === 'string' && raw.html !== '',
-    hasRemote: raw.has_remote_content === true,
-    parts,
-    partCount: countLeaves(parts),
-    codes: [...new Set(/** @type {string[]} */ (raw.codes ?? []))],
-    links: raw.links ?? [],
-    damaged: (raw.parse ?? 'whole') !== 'whole',
+    summary: { ...raw, attachments: raw.attachments.filter((/** @type {any} */ { inline }) => !inline).length },
+    envelope: raw.envelope,
+    headers: raw.headers,
+    text: raw.text,
+    hasHtml: raw.html !== null || raw.html_too_large,
+    hasRemote: raw.html_remote,
+    parts: partTree(raw.parts, raw.attachments),
+    partCount: raw.parts.length,
+    codes: raw.codes,
+    links: raw.links,
+    isDamaged: raw.parse !== 'whole' || raw.headers_truncated || raw.text_truncated,
   };
 }
 
-/** @param {any} raw @returns {Part} */
-function readPart(raw) {
-  return {
-    n: raw.n ?? raw.number ?? raw.index ?? null,
-    type: String(raw.content_type ?? raw.type ?? 'application/octet-stream').toLowerCase(),
-    name: raw.filename ?? raw.name ?? '',
-    size: raw.size ?? 0,
-    children: (raw.parts ?? raw.children ?? []).map(readPart),
-  };
+/** The flat list of parts, a container before what it holds, as a tree. @param {any[]} flat @param {any[]} attachments @returns {Part[]} */
+function partTree(flat, attachments) {
+  /** @type {Part[]} */
+  const roots = [];
+  /** @type {Map<number, Part>} */
+  const byIndex = new Map();
+  for (const { index, parent, media_type, name, size, attachment } of flat) {
+    const part = { n: attachment, type: media_type, name: attachments[attachment]?.name ?? name ?? '', size, children: [] };
+    byIndex.set(index, part);
+    (byIndex.get(parent)?.children ?? roots).push(part);
+  }
+  return roots;
 }
-
-/** @param {Part[]} parts @returns {number} */
-const countLeaves = (parts) =>
-  parts.reduce((sum, part) => sum + (part.children.length ? countLeaves(part.children) : 1), 0);
 
 /** @param {string} address @param {string} id @param {{is_read?: boolean, tags?: string[]}} change */
 export const updateMessage = (address, id, change) =>
@@ -191,18 +197,17 @@ export const deleteMessage = (address, id, leaving) =>
 export const source = async (address, id, signal) =>
   (await send('GET', `${messagePath(address, id)}/raw`, { token: tokens.get(address), signal })).text();
 
-/** @param {string} address @param {string} id @param {number} n @param {AbortSignal} [signal] */
-export const partText = async (address, id, n, signal) =>
-  (await send('GET', `${messagePath(address, id)}/attachments/${n}`, { token: tokens.get(address), signal })).text();
+/** @param {string} address @param {string} id @param {number} n */
+export const part = (address, id, n) => send('GET', `${messagePath(address, id)}/attachments/${n}`, { token: tokens.get(address) });
 
 /** Addresses for what a browser loads by itself and cannot give a header. */
 export const urls = {
   /** @param {string} address @param {string} id */
-  raw: (address, id) => `v1/${messagePath(address, id)}/raw${query({ token: tokens.get(address) })}`,
+  raw: (address, id) => `v1/${messagePath(address, id)}/raw${query({ download: 1, token: tokens.get(address) })}`,
   /** @param {string} address @param {string} id @param {boolean} remote fetch what is elsewhere */
   html: (address, id, remote) =>
     `v1/${messagePath(address, id)}/html${query({ remote: remote ? 1 : null, token: tokens.get(address) })}`,
-  /** @param {string} address @param {string} id @param {number} n @param {boolean} [inline] shown, not saved */
-  part: (address, id, n, inline) =>
-    `v1/${messagePath(address, id)}/attachments/${n}${query({ inline: inline ? 1 : null, token: tokens.get(address) })}`,
+  /** @param {string} address @param {string} id @param {number} n @param {boolean} [save] as a file, not to be shown */
+  part: (address, id, n, save) =>
+    `v1/${messagePath(address, id)}/attachments/${n}${query({ download: save ? 1 : null, token: tokens.get(address) })}`,
 };

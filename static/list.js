@@ -57,6 +57,12 @@ function onScroll() {
   changed();
 }
 
+/** @param {string} key */
+function indexOf(key) {
+  const message = state.list.get(key);
+  return message ? rows().indexOf(message) : -1;
+}
+
 /** Before drawing: the place follows the row that is being read, and the row that keys have moved to. */
 function follow() {
   const list = rows();
@@ -64,14 +70,14 @@ function follow() {
   if (place.list !== state.list) {
     Object.assign(place, { list: state.list, top: 0, anchor: null, offset: 0, current: null });
   } else if (list !== place.rows || state.list.version !== place.version) {
-    const at = place.top > AT_TOP && place.anchor ? list.findIndex((row) => keyOf(row) === place.anchor) : -1;
+    const at = place.top > AT_TOP && place.anchor ? indexOf(place.anchor) : -1;
     if (at >= 0) place.top = at * height + place.offset;
   }
   place.rows = list;
   place.version = state.list.version;
   if (state.current !== place.current) {
     place.current = state.current;
-    const at = list.findIndex((row) => keyOf(row) === state.current);
+    const at = state.current ? indexOf(state.current) : -1;
     if (at >= 0 && at * height < place.top) moveTo(at * height);
     else if (at >= 0 && (at + 1) * height > place.top + place.height) moveTo((at + 1) * height - place.height);
   }

@@ -140,8 +140,8 @@ function htmlTab({ summary: { mailbox, id, subject }, hasRemote }) {
 }
 
 /** @param {Detail} detail */
-function textTab({ text, hasHtml }) {
-  if (!text) return html`<p class="note">${hasHtml ? t.noTextButHtml : t.noText}</p>`;
+function textTab({ text }) {
+  if (!text) return html`<p class="note">${t.noText}</p>`;
   const pieces = linkPieces(text.slice(0, MOST_SHOWN));
   return html`<pre class="text" tabindex="0">${pieces.map(({ text: words, href }) =>
     href ? html`<a href=${href} target="_blank" rel="noopener noreferrer">${words}</a>` : words,
@@ -251,7 +251,7 @@ export function messagePane() {
   return html`<article class="message" aria-label=${summary?.subject ?? t.messages} aria-busy=${String(!shown.detail && !shown.failure)}>
     ${shown.failure ? notThere(shown.failure) : summary ? header(summary) : bones()}
     ${shown.detail
-      ? html`${shown.detail.damaged ? html`<p class="remote">${t.damaged}</p>` : nothing}${findings(shown.detail)}${tabBar(shown.detail)}${panel(shown.detail)}`
+      ? html`${shown.detail.isDamaged ? html`<p class="remote">${t.damaged}</p>` : nothing}${findings(shown.detail)}${tabBar(shown.detail)}${panel(shown.detail)}`
       : shown.failure ? nothing : bones()}
   </article>`;
 }

@@ -20,8 +20,12 @@ export function showUnread() {
   if (unread === shownUnread) return;
   shownUnread = unread;
   const icon = document.querySelector('link[rel=icon]');
-  icon?.setAttribute('href', `favicon/${Math.min(unread, 10)}.svg`);
+  icon?.setAttribute('href', unread ? badge(unread > 9 ? '9+' : String(unread)) : 'favicon.svg');
 }
+
+/** A favicon that is the count and nothing else: at 16 pixels there is no room for more. @param {string} count */
+const badge = (count) =>
+  `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#2b5bd7"/><text x="8" y="12.2" fill="#fff" font-size="${count.length > 1 ? 9.6 : 12}" font-family="system-ui" font-weight="700" text-anchor="middle">${count}</text></svg>`)}`;
 
 /** @type {Summary[]} */
 let waiting = [];
@@ -48,7 +52,7 @@ function announce() {
     messages.length === 1
       ? [message.from?.name || message.from?.address || t.noSender, message.subject || t.noSubject]
       : [t.newMessages(messages.length), messages.slice(0, 3).map((each) => each.subject || t.noSubject).join('\n')];
-  const notification = new Notification(title, { body, tag: 'mailroom', icon: 'favicon/0.svg' });
+  const notification = new Notification(title, { body, tag: 'mailroom', icon: 'favicon.svg' });
   notification.onclick = () => {
     window.focus();
     if (state.list.get(keyOf(message))) open(keyOf(message));

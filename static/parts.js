@@ -16,8 +16,8 @@ import { asFailure, changed } from './store.js';
 const MOST_TEXT = 200_000;
 const DEEPEST = 40;
 
-/** The text of parts that have been opened, by address. @type {Map<string, string|api.Failure|null>} */
-const texts = new Map();
+/** What was read of parts that have been opened, by address: their text, or where a blob of a PDF is. @type {Map<string, string|api.Failure|null>} */
+const contents = new Map();
 /** @type {string} the open part's address */
 let openPart = '';
 
@@ -38,13 +38,15 @@ function iconOf(part) {
   return kind === 'image' ? icons.image : kind === 'calendar' ? icons.calendar : kind === 'contacts' ? icons.person : icons.file;
 }
 
-/** @param {string} address @param {Summary} summary @param {number} n */
-async function loadText(address, { mailbox, id }, n) {
-  texts.set(address, null);
+/** @param {string} address @param {Summary} summary @param {number} n @param {Kind|null} kind */
+async function load(address, { mailbox, id }, n, kind) {
+  contents.set(address, null);
   try {
-    texts.set(address, await api.partText(mailbox, id, n));
+    const response = await api.part(mailbox, id, n);
+    // The server sends PDF to be saved only; from here it is shown by the browser's own viewer.
+    contents.set(address, kind === 'pdf' ? URL.createObjectURL(new Blob([await response.arrayBuffer()], { type: 'application/pdf' })) : await response.text());
   } catch (error) {
-    texts.set(address, asFailure(error));
+    contents.set(address, asFailure(error));
   }
   changed();
 }
@@ -65,12 +67,12 @@ function preview(part, summary, n) {
   const { mailbox, id } = summary;
   const address = api.urls.part(mailbox, id, n);
   const kind = kindOf(part);
-  if (kind === 'image') return html`<img class="preview" src=${api.urls.part(mailbox, id, n, true)} alt=${part.name || part.type}>`;
-  if (kind === 'pdf') return html`<iframe class="preview pdf" src=${api.urls.part(mailbox, id, n, true)} title=${part.name || part.type}></iframe>`;
-  if (!texts.has(address)) void loadText(address, summary, n);
-  const text = texts.get(address);
+  if (kind === 'image') return html`<img class="preview" src=${address} alt=${part.name || part.type}>`;
+  if (!contents.has(address)) void load(address, summary, n, kind);
+  const text = contents.get(address);
   if (text instanceof api.Failure) return html`<p class="note">${t.failure(text.cause, text.detail)}</p>`;
   if (typeof text !== 'string') return nothing;
+  if (kind === 'pdf') return html`<iframe class="preview pdf" src=${text} title=${part.name || part.type}></iframe>`;
   if (kind === 'calendar') return readout(calendar(text));
   if (kind === 'contacts') return readout(contacts(text));
   return html`<pre class="source" tabindex="0">${text.slice(0, MOST_TEXT)}</pre>${text.length > MOST_TEXT ? html`<p class="note">${t.cut}</p>` : nothing}`;
@@ -93,7 +95,7 @@ function node(part, summary, depth) {
       ${n !== null && kindOf(part)
         ? html`<button type="button" class="part-label" aria-expanded=${String(isOpen)} @click=${() => (openPart = isOpen ? '' : address)}>${label}</button>`
         : html`<span class="part-label">${label}</span>`}
-      ${n === null ? nothing : html`<a class="button quiet" href=${address} download=${name || `part-${n}`} title=${t.downloadPart(name || type)} aria-label=${t.downloadPart(name || type)}>${icons.download}</a>`}
+      ${n === null ? nothing : html`<a class="button quiet" href=${api.urls.part(summary.mailbox, summary.id, n, true)} download=${name || `part-${n}`} title=${t.downloadPart(name || type)} aria-label=${t.downloadPart(name || type)}>${icons.download}</a>`}
     </div>
     ${isOpen && n !== null ? html`<div class="part-preview">${preview(part, summary, n)}</div>` : nothing}
     ${children.length && depth < DEEPEST ? html`<ul>${children.map((child) => node(child, summary, depth + 1))}</ul>` : nothing}

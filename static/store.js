@@ -8,7 +8,7 @@ import * as route from './route.js';
 /** @import {Deletion, Detail, Dialog, LiveState, MailEvent, Mailbox, Route, Server, Shown, Summary} from './types.js' */
 
 const FIRST_PAGE = 100;
-const NEXT_PAGE = 200;
+const NEXT_PAGE = 500;
 const MAILBOX_PAGES = 25;
 const DETAILS_KEPT = 30;
 /** A page left open under a load test starts its list anew after this many rows more than it had asked for. */
@@ -335,7 +335,8 @@ async function refreshStale() {
 async function refreshMailbox(address) {
   try {
     const fresh = await api.mailbox(address);
-    state.mailboxes.set(address, fresh);
+    if (fresh.created_at) state.mailboxes.set(address, fresh);
+    else state.mailboxes.delete(address);
   } catch (error) {
     if (error instanceof api.Failure && error.cause === 'missing') state.mailboxes.delete(address);
   }

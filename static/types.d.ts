@@ -46,23 +46,25 @@ export interface Envelope {
 export interface Detail {
   summary: Summary;
   envelope: Envelope | null;
+  /** `raw` is the whole field as it came. */
   headers: { name: string; value: string; raw: string }[];
-  text: string | null;
+  /** Made from the html where there is no text. */
+  text: string;
   hasHtml: boolean;
   /** The html refers to things elsewhere. */
   hasRemote: boolean;
   parts: Part[];
-  /** Leaves of the tree. */
   partCount: number;
   codes: string[];
   links: { url: string; text: string }[];
   /** The parser could not read all of it. */
-  damaged: boolean;
+  isDamaged: boolean;
 }
 
 export interface Mailbox {
   address: string;
-  created_at: string;
+  /** null: an address that could receive mail, and has not yet. */
+  created_at: string | null;
   expires_at: string | null;
   messages: number;
   unread: number;

@@ -109,7 +109,6 @@ export default {
   damaged: 'Parts of this message could not be read. Its source is complete.',
   messageGone: 'This message is no longer there. It was deleted, or its time was up.',
   noText: 'This message has no text.',
-  noTextButHtml: 'This message has no text part, only HTML.',
   cut: 'The rest is in the download.',
   envelope: 'Envelope',
   raw: 'Raw',

@@ -105,7 +105,6 @@ export default {
   damaged: '邮件的部分内容无法解析，源码是完整的。',
   messageGone: '这封邮件已不存在：可能已被删除或已过期。',
   noText: '这封邮件没有文本内容。',
-  noTextButHtml: '这封邮件没有文本部分，只有 HTML。',
   cut: '其余内容请下载查看。',
   envelope: '信封',
   raw: '原文',

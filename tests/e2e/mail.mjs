@@ -4,7 +4,7 @@
  * @typedef {{name: string, type: string, content: Buffer|string, cid?: string}} Attachment
  * @typedef {{from?: string, to: string, subject?: string, text?: string, html?: string, attachments?: Attachment[],
  *   headers?: Record<string, string>, date?: Date, tags?: string[], isRead?: boolean}} Mail
- * @typedef {{n: number|null, content_type: string, filename: string, size: number, parts: Node[], content: Buffer|null}} Node
+ * @typedef {{content_type: string, filename: string, size: number, parts: Node[], content: Buffer|null}} Node
  */
 
 const CRLF = '\r\n';
@@ -29,7 +29,6 @@ const base64 = (content) => content.toString('base64').replace(/.{76}/g, `$&${CR
 
 /** @param {Mail} mail @returns {{raw: string, headers: {name: string, value: string, raw: string}[], parts: Node[]}} */
 export function write(mail) {
-  let leaves = 0;
   /** @param {string} type @param {string} name @param {Buffer|string} content @param {string} [cid] */
   const leaf = (type, name, content, cid) => {
     const bytes = Buffer.from(content);
@@ -40,7 +39,7 @@ export function write(mail) {
       ...(cid ? [`Content-ID: <${cid}>`] : []),
     ];
     /** @type {Node} */
-    const node = { n: leaves++, content_type: type, filename: name, size: bytes.length, parts: [], content: bytes };
+    const node = { content_type: type, filename: name, size: bytes.length, parts: [], content: bytes };
     return { head, body: base64(bytes), node };
   };
   /** @param {string} type @param {ReturnType<typeof leaf>[]} children @returns {ReturnType<typeof leaf>} */
@@ -51,7 +50,7 @@ export function write(mail) {
     return {
       head: [`Content-Type: ${type}; boundary="${boundary}"`],
       body: `${body}--${boundary}--`,
-      node: { n: null, content_type: type, filename: '', size: 0, parts: children.map(({ node }) => node), content: null },
+      node: { content_type: type, filename: '', size: 0, parts: children.map(({ node }) => node), content: null },
     };
   };
   const bodies = [

@@ -11,14 +11,15 @@ import { Socket } from './socket.mjs';
 /**
  * @typedef {import('../mail.mjs').Mail} Mail
  * @typedef {{mail: Mail, summary: any, written: ReturnType<typeof write>|null}} Stored
- * @typedef {{address: string, kind: string, created_at: string, expires_at: string|null, token: string, messages: Stored[], nextUid: number}} Box
+ * @typedef {{address: string, created_at: string, expires_at: string|null, token: string, messages: Stored[], nextUid: number}} Box
  * @typedef {{stamp: number, mailbox: string, frame: Record<string, unknown>}} Logged
  * @typedef {{socket: Socket, mailboxes: Set<string>}} Client
  * @typedef {{status: number, body?: unknown, type?: string, headers?: Record<string, string>}} Answer
  */
 
 const STATIC = fileURLToPath(new URL('../../../static', import.meta.url));
-const PAGE_POLICY = "default-src 'self'";
+const PAGE_POLICY =
+  "default-src 'self'; img-src 'self' data: blob:; connect-src 'self'; frame-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const FRAME_POLICY = (/** @type {boolean} */ remote) =>
   `default-src 'none'; img-src 'self' data:${remote ? ' http: https:' : ''}; style-src 'unsafe-inline'; sandbox allow-popups allow-popups-to-escape-sandbox`;
 /** @type {Record<string, string>} */
@@ -96,7 +97,7 @@ export class Mock {
   box(address, expires = new Date(Date.now() + 7 * DAY_MS).toISOString()) {
     let box = this.boxes.get(address);
     if (!box) {
-      box = { address, kind: 'disposable', created_at: new Date().toISOString(), expires_at: expires, token: `token-${address}`, messages: [], nextUid: 1 };
+      box = { address, created_at: new Date().toISOString(), expires_at: expires, token: `token-${address}`, messages: [], nextUid: 1 };
       this.boxes.set(address, box);
     }
     return box;
@@ -255,7 +256,7 @@ export class Mock {
     const path = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const [noun, address = '', sub, id = '', view, n] = path;
     if (noun === 'server') {
-      return ok({ version: '0.1.0', smtp: [{ host: '127.0.0.1', port: 2525 }], access: this.access });
+      return ok({ version: '0.1.0', name: 'mailroom', smtp: ['smtp://127.0.0.1:2525'], access: this.access });
     }
     if (noun === 'domains') return ok({ items: this.domains.map((domain, i) => ({ domain, is_default: i === 0 })) });
     if (noun === 'mailboxes' && !address && method === 'POST') return this.#make(body);
@@ -287,7 +288,7 @@ export class Mock {
   /** @param {string} method @param {string} address @param {any} body @returns {Answer} */
   #mailbox(method, address, body) {
     const box = this.boxes.get(address);
-    if (!box) return problem(404, 'not-found', 'There is no such mailbox.');
+    if (!box) return method === 'GET' && this.access === 'open' ? ok(emptyView(address)) : problem(404, 'no-such-mailbox', 'There is no such mailbox.');
     if (method === 'DELETE') {
       this.boxes.delete(address);
       this.#announce(address, { type: 'mailbox.deleted' });
@@ -312,6 +313,7 @@ export class Mock {
   #list(messages, url) {
     const q = url.searchParams.get('q') ?? '';
     const limit = Number(url.searchParams.get('limit') ?? 50);
+    if (limit > 500) return problem(400, 'bad-parameter', 'limit must be 1 to 500');
     const after = url.searchParams.get('page');
     const { found, places } = this.#found(url.pathname, messages, q);
     const from = after ? (places.get(after) ?? -1) + 1 : 0;
@@ -343,16 +345,16 @@ export class Mock {
     if (view === 'raw') return { status: 200, body: raw, type: 'message/rfc822' };
     if (view === 'html') {
       const html = (stored.mail.html ?? '').replace(/cid:([\w.@-]+)/g, (_, cid) => {
-        const at = leaves(parts).find(({ filename }) => stored.mail.attachments?.some((each) => each.cid === cid && each.name === filename));
-        return `attachments/${at?.n ?? 0}`;
+        const at = leaves(parts).filter(isFile).findIndex(({ filename }) => stored.mail.attachments?.some((each) => each.cid === cid && each.name === filename));
+        return `attachments/${at}`;
       });
       const policy = FRAME_POLICY(url.searchParams.has('remote'));
       return { status: 200, body: `<!doctype html><meta charset="utf-8">${html}`, type: 'text/html; charset=utf-8', headers: { 'content-security-policy': policy } };
     }
     if (view === 'attachments') {
-      const part = leaves(parts).find((each) => each.n === Number(n));
+      const part = leaves(parts).filter(isFile)[Number(n)];
       if (!part?.content) return problem(404, 'not-found', 'There is no such part.');
-      const how = url.searchParams.has('inline') ? 'inline' : 'attachment';
+      const how = /^(image|text\/plain)/.test(part.content_type) && !url.searchParams.has('download') ? 'inline' : 'attachment';
       return { status: 200, body: part.content, type: part.content_type, headers: { 'content-disposition': `${how}; filename="${part.filename}"` } };
     }
     return ok(detail(stored, headers, parts));
@@ -362,20 +364,37 @@ export class Mock {
 /** @param {Stored} stored @param {unknown} headers @param {import('../mail.mjs').Node[]} parts */
 function detail({ mail, summary }, headers, parts) {
   const both = `${mail.subject ?? ''}\n${mail.text ?? mail.html ?? ''}`;
-  /** @param {import('../mail.mjs').Node} node @returns {object} */
-  const shape = ({ content: _, parts: children, ...rest }) => ({ ...rest, parts: children.map(shape) });
+  const files = leaves(parts).filter(isFile);
+  /** @type {object[]} */
+  const flat = [];
+  /** @param {import('../mail.mjs').Node} node @param {number|null} parent */
+  const flatten = (node, parent) => {
+    const index = flat.length;
+    const attachment = files.indexOf(node);
+    flat.push({ index, parent, media_type: node.content_type, name: node.filename || null, size: node.size, attachment: attachment < 0 ? null : attachment });
+    for (const child of node.parts) flatten(child, index);
+  };
+  for (const part of parts) flatten(part, null);
   return {
     ...summary,
-    envelope: { reverse_path: summary.from.address, recipients: [mail.to], helo: 'mail.example.org', client: '192.0.2.7', protocol: 'ESMTP' },
+    envelope: { reverse_path: summary.from.address, recipients: [mail.to], helo: 'mail.example.org', client: '192.0.2.7', protocol: 'ESMTP', smtputf8: false, eight_bit: false },
+    parse: 'whole',
     headers,
-    text: mail.text ?? null,
+    headers_truncated: false,
+    text: mail.text ?? summary.preview,
+    text_truncated: false,
     html: mail.html ?? null,
-    has_remote_content: /(src|href)=["']?https?:|url\(/i.test((mail.html ?? '').replace(/<a\s[^>]*>/gi, '')),
-    parts: parts.map(shape),
+    html_too_large: false,
+    html_remote: /(src|href)=["']?https?:|url\(/i.test((mail.html ?? '').replace(/<a\s[^>]*>/gi, '')),
+    attachments: files.map(({ filename, content_type, size }, n) => ({ n, name: filename, media_type: content_type, inline: false, size })),
+    parts: flat,
     codes: [...new Set([...both.matchAll(/\b\d{6}\b/g)].map(([code]) => code))].slice(0, 3),
     links: [...both.matchAll(/https?:\/\/[^\s"'<>)]+/g)].map(([url]) => ({ url, text: '' })),
   };
 }
+
+/** @param {import('../mail.mjs').Node} node */
+const isFile = ({ filename }) => filename !== '';
 
 /** @param {import('../mail.mjs').Node[]} parts @returns {import('../mail.mjs').Node[]} */
 const leaves = (parts) => parts.flatMap((part) => (part.parts.length ? leaves(part.parts) : [part]));
@@ -399,15 +418,18 @@ function matches({ mail, summary }, q) {
 const isOlder = (a, b) => a.received_at < b.received_at || (a.received_at === b.received_at && a.id < b.id);
 
 /** @param {Box} box */
-const boxView = ({ address, kind, created_at, expires_at, messages }) => ({
+const boxView = ({ address, created_at, expires_at, messages }) => ({
   address,
-  kind,
+  made_by: 'call',
   created_at,
   expires_at,
   messages: messages.length,
   unread: messages.filter(({ summary }) => !summary.is_read).length,
   bytes: messages.reduce((sum, { summary }) => sum + summary.size, 0),
 });
+
+/** With open mailboxes: an address that could receive mail. @param {string} address */
+const emptyView = (address) => ({ address, made_by: null, created_at: null, expires_at: null, messages: 0, unread: 0, bytes: 0 });
 
 /** @param {string} ttl */
 const hours = (ttl) => Number.parseInt(ttl, 10) * { s: 1_000, m: 60_000, h: 3_600_000, d: DAY_MS }[/** @type {'s'|'m'|'h'|'d'} */ (ttl.at(-1))];
