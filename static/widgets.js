@@ -24,7 +24,10 @@ export async function copyAndSay(text) {
   await copy(text);
   copied = text;
   clearTimeout(copiedTimer);
-  copiedTimer = setTimeout(() => (copied = ''), 1_600);
+  copiedTimer = setTimeout(() => {
+    copied = '';
+    changed();
+  }, 1_600);
   changed();
 }
 

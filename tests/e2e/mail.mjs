@@ -14,7 +14,7 @@ const encodeWord = (text) => (/^[\x20-\x7e]*$/.test(text) ? text : `=?utf-8?B?${
 
 /** @param {string} party `Name <address>` or an address */
 export function splitParty(party) {
-  const match = /^(.*?)\s*<(.*)>$/.exec(party);
+  const match = /^(.*?)\s*<([^<>]*)>$/.exec(party);
   return match ? { name: match[1] || null, address: match[2] ?? null } : { name: null, address: party };
 }
 
