@@ -40,7 +40,6 @@ export function move(step) {
   if (!row) return;
   state.current = keyOf(row);
   if (state.route.message) open(state.current);
-  changed();
 }
 
 /** @param {Tab} tab */
@@ -70,17 +69,14 @@ export function toggleSelected(key, extend = false) {
   }
   anchor = key;
   state.current = key;
-  changed();
 }
 
 export function selectAll() {
   state.selected = new Set(rows().map(keyOf));
-  changed();
 }
 
 export function clearSelection() {
   state.selected.clear();
-  changed();
 }
 
 /** What keys act on: the selection, else the message shown, else the current row. @returns {string[]} */

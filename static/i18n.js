@@ -1,4 +1,5 @@
-// The words of the page in the language in use. `t` is a live binding: views read it anew at each drawing.
+// The language in use: its words, and how it writes dates, ages, numbers and sizes. `t` is a live binding: views read
+// it anew at each drawing.
 
 import en from './i18n/en.js';
 import zh from './i18n/zh.js';
@@ -34,3 +35,65 @@ function apply(next) {
 }
 
 apply(language);
+
+/** @type {Map<string, Intl.NumberFormat|Intl.DateTimeFormat|Intl.RelativeTimeFormat>} */
+const made = new Map();
+
+/**
+ * Making a formatter is slow and a list needs thousands of results: each is made once a language.
+ * @template {Intl.NumberFormat|Intl.DateTimeFormat|Intl.RelativeTimeFormat} F
+ * @template O
+ * @param {new (language: string, options: O) => F} Format
+ * @param {O} options
+ * @returns {F}
+ */
+function formatter(Format, options) {
+  const name = `${language} ${Format.name} ${JSON.stringify(options)}`;
+  let format = made.get(name);
+  if (!format) made.set(name, (format = new Format(language, options)));
+  return /** @type {F} */ (format);
+}
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** @param {number} count */
+export const number = (count) => formatter(Intl.NumberFormat, {}).format(count);
+
+/** @param {number} bytes */
+export function size(bytes) {
+  const [unit, value] =
+    bytes < 1e6 ? ['kilobyte', bytes / 1e3] : bytes < 1e9 ? ['megabyte', bytes / 1e6] : ['gigabyte', bytes / 1e9];
+  const digits = value < 10 ? 1 : 0;
+  return formatter(Intl.NumberFormat, { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: digits }).format(value);
+}
+
+/** How old, in as few letters as a list has room for; a date after a week. @param {string} time @param {number} [now] */
+export function age(time, now = Date.now()) {
+  const then = new Date(time);
+  const past = Math.max(0, now - then.getTime());
+  if (past < MINUTE) return formatter(Intl.RelativeTimeFormat, { numeric: 'auto', style: 'narrow' }).format(0, 'second');
+  const [unit, length] = past < HOUR ? ['minute', MINUTE] : past < DAY ? ['hour', HOUR] : ['day', DAY];
+  if (past < 7 * DAY) {
+    return formatter(Intl.NumberFormat, { style: 'unit', unit, unitDisplay: 'narrow' }).format(Math.floor(past / length));
+  }
+  const isThisYear = then.getFullYear() === new Date(now).getFullYear();
+  return formatter(Intl.DateTimeFormat, isThisYear ? { month: 'short', day: 'numeric' } : { dateStyle: 'short' }).format(then);
+}
+
+/** How long from now, or ago: "in 6 days". @param {string} time @param {number} [now] */
+export function relative(time, now = Date.now()) {
+  const left = new Date(time).getTime() - now;
+  const long = Math.abs(left);
+  /** @type {[Intl.RelativeTimeFormatUnit, number]} */
+  const [unit, length] = long < MINUTE ? ['second', 1_000] : long < HOUR ? ['minute', MINUTE] : long < DAY ? ['hour', HOUR] : ['day', DAY];
+  return formatter(Intl.RelativeTimeFormat, { numeric: 'auto' }).format(Math.round(left / length), unit);
+}
+
+/** @param {string} time */
+export const dateTime = (time) => formatter(Intl.DateTimeFormat, { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(time));
+
+/** A calendar's own date, without moving it to another zone. @param {Date} date as if it were UTC @param {boolean} wholeDay */
+export const calendarDate = (date, wholeDay) =>
+  formatter(Intl.DateTimeFormat, { dateStyle: 'full', ...(wholeDay ? {} : { timeStyle: 'short' }), timeZone: 'UTC' }).format(date);

@@ -5,7 +5,7 @@ import { clearSelection, close, goTo, move, open, openTab, remove, search, targe
 import { t } from './i18n.js';
 import { hasTab } from './message.js';
 import { TABS } from './route.js';
-import { openForm } from './sidebar.js';
+import { openForm } from './addresses.js';
 import { changed, say, state } from './store.js';
 import { copyAndSay } from './widgets.js';
 

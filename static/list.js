@@ -2,15 +2,13 @@
 // list of any length scrolls, and rows that arrive above move nothing that is being read.
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
-import { repeat } from './vendor/lit-html/directives/repeat.js';
 import { clearSelection, open, remove, search, selectAll, toggleSelected } from './actions.js';
-import * as format from './format.js';
-import { icons } from './icons.js';
+import * as format from './i18n.js';
 import { t } from './i18n.js';
 import { keyOf } from './messages.js';
 import { changed, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
 import { findCode } from './text.js';
-import { copyButton, iconButton, partyName } from './widgets.js';
+import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** @import {Summary} from './types.js' */
 
 const small = matchMedia('(max-width: 599px)');
@@ -85,6 +83,8 @@ function follow() {
 }
 
 let focusedRow = '';
+/** The row that the pointer went down on: if another has come to stand there since, the click was not meant for it. */
+let pressedRow = '';
 
 /** After drawing: scrolls to the place, focuses the row that keys have moved to, asks for what is missing. */
 export function settleList() {
@@ -95,8 +95,12 @@ export function settleList() {
     changed();
   }
   if (Math.abs(element.scrollTop - place.top) > 1) element.scrollTop = place.top;
-  if (state.current && state.current !== focusedRow && (document.activeElement === document.body || element.contains(document.activeElement))) {
-    /** @type {HTMLElement|null} */ (element.querySelector('.row.current a'))?.focus({ preventScroll: true });
+  const focused = document.activeElement;
+  const isStray = focused instanceof HTMLElement && focused.matches('.row:not(.current) > a');
+  if (state.current && (isStray || (state.current !== focusedRow && (focused === document.body || element.contains(focused))))) {
+    const link = /** @type {HTMLElement|null} */ (element.querySelector('.row.current a'));
+    if (link) link.focus({ preventScroll: true });
+    else if (isStray) focused.blur();
   }
   focusedRow = state.current ?? '';
   const last = Math.ceil((place.top + place.height) / rowHeight());
@@ -107,6 +111,7 @@ export function settleList() {
 function onRowClick(event, key) {
   if (event.ctrlKey || event.metaKey || event.button !== 0) return;
   event.preventDefault();
+  if (event.detail > 0 && pressedRow !== key) return;
   if (event.shiftKey) toggleSelected(key, true);
   else open(key);
 }
@@ -133,7 +138,7 @@ function row(message, at) {
     <label class="check" title=${`${t.keys.select} (x)`}><input type="checkbox" .checked=${isSelected} aria-label=${t.selectMessage(sender)}
       @click=${(/** @type {MouseEvent} */ event) => toggleSelected(key, event.shiftKey)}></label>
     <a href=${linkTo({ message: { mailbox: message.mailbox, id: message.id } })} tabindex=${state.current === key || (state.current === null && at === 0) ? 0 : -1}
-      aria-current=${state.shown?.key === key ? 'true' : nothing} @click=${(/** @type {MouseEvent} */ event) => onRowClick(event, key)}>
+      aria-current=${state.shown?.key === key ? 'true' : nothing} @pointerdown=${() => (pressedRow = key)} @click=${(/** @type {MouseEvent} */ event) => onRowClick(event, key)}>
       <span class="line"><span class="from">${message.is_read ? nothing : html`<span class="sr">${t.unread}: </span>`}${sender}${state.route.mailbox === null
         ? html`<span class="to" title=${message.mailbox}> → ${message.mailbox}</span>`
         : nothing}</span>${message.attachments ? html`<span class="clip" title=${t.attachmentCount(message.attachments)}>${icons.clip}</span>` : nothing}<time
@@ -145,27 +150,25 @@ function row(message, at) {
   </div>`;
 }
 
-const SKELETON = [62, 48, 71, 55, 66, 43, 58, 69];
+/** Rows drawn while nothing is known. */
+const SKELETONS = 8;
 
 /** @param {number} at */
-const skeletonRow = (at) => html`<div class="row skeleton" aria-hidden="true" .style=${`transform:translateY(${at * rowHeight()}px)`}>
-  <span class="bone"></span><span class="bone w${(SKELETON[at % SKELETON.length] ?? 0) % 4}"></span><span class="bone w${(at + 1) % 4}"></span></div>`;
+const skeletonRow = (at) => html`<div class="row skeleton" aria-hidden="true" .style=${`transform:translateY(${at * rowHeight()}px)`}><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`;
 
 function rowsInSight() {
   const height = rowHeight();
   const isLoaded = state.list.isLoaded;
-  const total = Math.min(isLoaded ? totalRows() : SKELETON.length, Math.floor(TALLEST / height));
-  const from = Math.max(0, Math.floor(place.top / height) - MARGIN);
-  const to = Math.min(total, Math.ceil((place.top + place.height) / height) + MARGIN);
-  const indexes = Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i);
-  return html`<div class="spacer" .style=${`height:${total * height}px`}>${repeat(
-    indexes,
-    (at) => (place.rows[at] ? keyOf(/** @type {Summary} */ (place.rows[at])) : at),
-    (at) => {
-      const message = place.rows[at];
-      return message ? row(message, at) : skeletonRow(at);
-    },
-  )}</div>`;
+  const total = Math.min(isLoaded ? totalRows() : SKELETONS, Math.floor(TALLEST / height));
+  const count = Math.ceil(place.height / height) + 2 * MARGIN;
+  const from = Math.max(0, Math.min(total - count, Math.floor(place.top / height) - MARGIN));
+  // A row keeps its element while it is in sight: element i of n shows the row whose number leaves i over n.
+  const slots = Array.from({ length: Math.min(count, total) }, (_, slot) => {
+    const at = from + ((((slot - from) % count) + count) % count);
+    const message = place.rows[at];
+    return at >= total ? nothing : message ? row(message, at) : skeletonRow(at);
+  });
+  return html`<div class="spacer" .style=${`height:${total * height}px`}>${slots}</div>`;
 }
 
 function head() {

@@ -3,17 +3,15 @@
 
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
 import { carryOutAll, deleteMailbox, emptyMailbox, search, undo, useToken } from './actions.js';
-import { icons } from './icons.js';
+import { nothingOpen, sidebar, welcome } from './addresses.js';
 import { language, setLanguage, t } from './i18n.js';
 import { keyList, listenToKeys } from './keys.js';
 import { isListEmpty, listPane, settleList } from './list.js';
 import { messagePane } from './message.js';
 import { announceArrival, ring, setNotifies, showUnread } from './notify.js';
 import { onSystemTheme, settings } from './settings.js';
-import { sidebar } from './sidebar.js';
 import { changed, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
-import { nothingOpen, welcome } from './welcome.js';
-import { dialog, iconButton, onValue, openDialogs } from './widgets.js';
+import { dialog, iconButton, icons, onValue, openDialogs } from './widgets.js';
 /** @import {Language} from './i18n.js' */
 
 const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
@@ -67,10 +65,7 @@ const toggle = (label, on, set) => html`<label class="toggle"><span>${label}</sp
   <input type="checkbox" role="switch" .checked=${on} @change=${(/** @type {Event} */ event) => set(/** @type {HTMLInputElement} */ (event.target).checked)}></label>`;
 
 const languageSwitch = () => html`<div class="languages" role="group" aria-label=${t.language}>${LANGUAGES.map(
-  ([tag, word, name]) => html`<button type="button" class="button quiet" lang=${tag} title=${name} aria-pressed=${String(language === tag)} @click=${() => {
-    setLanguage(tag);
-    changed();
-  }}>${word}</button>`,
+  ([tag, word, name]) => html`<button type="button" class="button quiet" lang=${tag} title=${name} aria-pressed=${String(language === tag)} @click=${() => setLanguage(tag)}>${word}</button>`,
 )}</div>`;
 
 const settingsMenu = () => html`<details class="menu"><summary class="button quiet" title=${t.settings} aria-label=${t.settings}>${icons.sliders}</summary>
@@ -79,7 +74,6 @@ const settingsMenu = () => html`<details class="menu"><summary class="button qui
     ${toggle(t.sound, settings.sounds, (on) => {
       settings.sounds = on;
       if (on) ring();
-      changed();
     })}
     ${toggle(t.dark, settings.isDark, setDark)}
     <div class="only-small">${languageSwitch()}</div>
@@ -99,11 +93,10 @@ function closeMenu() {
 function showKeys() {
   closeMenu();
   state.dialog = { kind: 'keys' };
-  changed();
 }
 
 const topBar = () => html`<header class="top">
-  <a class="brand" href="#/all"><svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><rect x="2" y="6" width="28" height="21" rx="4" class="brand-box"/><path d="m5 10 11 8 11-8" class="brand-line"/></svg><span>Mailroom</span></a>
+  <a class="brand" href="#/all"><img src="favicon.svg" width="22" height="22" alt=""><span>Mailroom</span></a>
   ${searchField()}
   <div class="top-tools">
     ${liveWord()}
@@ -115,7 +108,6 @@ const topBar = () => html`<header class="top">
 
 function closeDialog() {
   state.dialog = null;
-  changed();
 }
 
 /** @param {string} mailbox @param {boolean} wrong @param {boolean} busy */

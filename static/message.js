@@ -3,15 +3,14 @@
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import * as api from './api.js';
 import { close, openTab, remove } from './actions.js';
-import * as format from './format.js';
-import { icons } from './icons.js';
+import * as format from './i18n.js';
 import { t } from './i18n.js';
 import { partsTab } from './parts.js';
 import { TABS } from './route.js';
 import { settings } from './settings.js';
 import { asFailure, changed, openMessage, setRead, shownSummary, state } from './store.js';
 import { linkPieces, matchPieces } from './text.js';
-import { copyButton, iconButton, partyName } from './widgets.js';
+import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** @import {Detail, Party, Summary, Tab} from './types.js' */
 /** @import {Width} from './settings.js' */
 /** @import {TemplateResult} from './vendor/lit-html/lit-html.js' */
@@ -56,7 +55,7 @@ const partyFull = (party) =>
     : html`<strong>${partyName(party) || t.noSender}</strong>`;
 
 /** @param {string} name a steady colour for a sender */
-const hue = (name) => [...name].reduce((sum, char) => (sum * 31 + (char.codePointAt(0) ?? 0)) % 12, 7);
+const hue = (name) => [...name].reduce((sum, char) => (sum * 31 + (char.codePointAt(0) ?? 0)) % 360, 7);
 
 /** @param {Summary} summary */
 function header(summary) {
@@ -75,7 +74,7 @@ function header(summary) {
       ${iconButton(icons.close, t.close, close, { key: 'u', kind: 'quiet only-wide' })}
     </div>
     <div class="people">
-      <span class="avatar hue${hue(sender)}" aria-hidden="true">${[...sender][0]?.toUpperCase()}</span>
+      <span class="avatar" .style=${`--hue:${hue(sender)}`} aria-hidden="true">${[...sender][0]?.toUpperCase()}</span>
       <p class="from">${partyFull(summary.from)}</p>
       <p class="when"><time datetime=${summary.received_at} title=${format.dateTime(summary.received_at)}>${format.relative(summary.received_at)}</time></p>
       <p class="to">${t.to(to.join(', ') || mailbox)}${to.includes(mailbox) || !to.length ? nothing : html` <span class="in">${t.inMailbox(mailbox)}</span>`}</p>
@@ -227,7 +226,7 @@ function sourceTab({ summary }) {
     })}</pre>${view.source.length > MOST_SHOWN ? html`<p class="note">${t.cut}</p>` : nothing}`;
 }
 
-const bones = () => html`<div class="bones skeleton" aria-hidden="true">${[1, 0, 2, 3, 1, 2].map((width) => html`<span class="bone w${width}"></span>`)}</div>`;
+const bones = () => html`<div class="bones skeleton" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`;
 
 /** @param {Detail} detail */
 function panel(detail) {

@@ -60,6 +60,10 @@ export class MessageList {
     }
     this.next = page.next;
     this.version += 1;
+    this.#catchUp();
+  }
+
+  #catchUp() {
     const events = this.#meanwhile ?? [];
     this.#meanwhile = null;
     for (const event of events) this.apply(event);
@@ -72,6 +76,7 @@ export class MessageList {
    */
   mergeFound(found) {
     for (const message of found) if (!this.#byKey.has(keyOf(message))) this.#insert(message);
+    this.#catchUp();
   }
 
   /** @param {MailEvent} event @returns {boolean} whether a row came, changed or went */

@@ -2,13 +2,13 @@
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import * as api from './api.js';
-import * as format from './format.js';
-import { icons } from './icons.js';
+import * as format from './i18n.js';
 import { t } from './i18n.js';
-import { calendar, contacts } from './readout.js';
+import { calendar, contacts } from './text.js';
 import { asFailure, changed } from './store.js';
+import { icons } from './widgets.js';
 /** @import {Detail, Part, Summary} from './types.js' */
-/** @import {Card} from './readout.js' */
+/** @import {Card} from './text.js' */
 /** @import {TemplateResult} from './vendor/lit-html/lit-html.js' */
 
 /** @typedef {'image'|'pdf'|'calendar'|'contacts'|'text'} Kind */

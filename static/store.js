@@ -147,7 +147,6 @@ export function shownSummary() {
 
 export async function start() {
   addEventListener('popstate', () => show(route.parse(location.hash), 'none'));
-  addEventListener('hashchange', () => show(route.parse(location.hash), 'none'));
   await loadServer();
   if (isTokenMode()) return startWithTokens();
   openMessage();
@@ -275,19 +274,22 @@ export function asFailure(error) {
 /** @type {Set<string>} mailboxes whose counts are to be read again */
 const stale = new Set();
 let staleTimer = 0;
-let mailboxesBusy = false;
+/** Whether the mailboxes are being read, or have to be once more after that. @type {'no'|'yes'|'again'} */
+let mailboxesBusy = 'no';
 
 export async function loadMailboxes() {
-  if (mailboxesBusy) return;
-  mailboxesBusy = true;
+  mailboxesBusy = mailboxesBusy === 'no' ? 'yes' : 'again';
+  if (mailboxesBusy === 'again') return;
   try {
     state.mailboxes = isTokenMode() ? await ownMailboxes() : await listedMailboxes();
     state.mailboxesLoaded = true;
   } catch {
     // The list beside it says that the server does not answer; it is read again when the socket is back.
   }
-  mailboxesBusy = false;
+  const again = /** @type {string} */ (mailboxesBusy) === 'again';
+  mailboxesBusy = 'no';
   changed();
+  if (again) await loadMailboxes();
 }
 
 async function listedMailboxes() {
@@ -440,6 +442,8 @@ export const live = new Live({
   onGap: () => {
     void reloadList();
     void loadMailboxes();
+    details.clear();
+    if (state.shown?.detail && state.route.message) void loadDetail(state.route.message.mailbox, state.route.message.id, state.shown);
   },
   onState: (next) => {
     state.live = next;
@@ -458,6 +462,7 @@ function retryFailed() {
 /** Keys that have arrived lately: delivery is at least once, a sound is not. @type {Set<string>} */
 const arrived = new Set();
 const ARRIVED_KEPT = 5_000;
+const SEARCH_AGAIN_MS = 700;
 let rowsSinceLoad = 0;
 let searchTimer = 0;
 
@@ -490,7 +495,7 @@ function noteArrival(message, isNewRow) {
     state.unseenAbove += 1;
     if (rowsSinceLoad > LIVE_ROWS_KEPT && !state.listBusy) void reloadList();
   } else if (state.list.q && !searchTimer) {
-    searchTimer = setTimeout(searchAgain, 700);
+    searchTimer = setTimeout(searchAgain, SEARCH_AGAIN_MS);
   }
 }
 
@@ -499,11 +504,15 @@ async function searchAgain() {
   searchTimer = 0;
   const { list } = state;
   if (!list.q || !list.isLoaded) return;
+  if (state.listBusy) return void (searchTimer = setTimeout(searchAgain, SEARCH_AGAIN_MS));
+  state.listBusy = true;
+  list.beginPage();
   try {
-    const page = await api.messages({ mailbox: list.mailbox, q: list.q, after: null, limit: FIRST_PAGE });
-    if (list === state.list) list.mergeFound(page.items);
+    list.mergeFound((await api.messages({ mailbox: list.mailbox, q: list.q, after: null, limit: FIRST_PAGE })).items);
   } catch {
     // The next arrival asks again.
+    list.abandonPage();
   }
+  if (list === state.list) state.listBusy = false;
   changed();
 }

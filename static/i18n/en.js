@@ -1,6 +1,6 @@
 // English. A value with blanks to fill in is a function; zh.js has the same keys, which the type checker sees to.
 
-import * as format from '../format.js';
+import * as format from '../i18n.js';
 
 /** @typedef {import('../types.js').Cause} Cause */
 

@@ -1,6 +1,6 @@
 // 简体中文。键与 en.js 相同，由类型检查保证。
 
-import * as format from '../format.js';
+import * as format from '../i18n.js';
 
 /** @type {typeof import('./en.js').default['failure']} */
 function failure(cause, detail) {

@@ -106,7 +106,9 @@ describe('faults', () => {
 
   test('an error is a sentence and a way on', async () => {
     const { page, mock } = await open((each) => { each.failWith = 500; each.fill(BOX, 1); });
+    await untilLive(page);
     await page.getByText('Something went wrong on the server').waitFor();
+    await page.waitForTimeout(300);
     mock.failWith = 0;
     await page.getByRole('button', { name: 'Try again' }).click();
     await row(page, 'Message number 1').locator('a').click();

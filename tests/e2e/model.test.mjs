@@ -3,9 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { MessageList, keyOf } from '../../static/messages.js';
-import { calendar, contacts } from '../../static/readout.js';
 import { format, parse } from '../../static/route.js';
-import { findCode, linkPieces, matchPieces } from '../../static/text.js';
+import { calendar, contacts, findCode, linkPieces, matchPieces } from '../../static/text.js';
 
 /** @import {MailEvent, Summary} from '../../static/types.js' */
 

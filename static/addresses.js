@@ -1,13 +1,12 @@
-// The left pane: the form for a new address, the mailboxes with their counts, and what can be done with the one open.
+// Addresses: the left pane with the mailboxes and the form for a new one, and what stands where mail will be, with the
+// lines that send the first message to this server.
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
-import { repeat } from './vendor/lit-html/directives/repeat.js';
 import { createMailbox, extend } from './actions.js';
-import * as format from './format.js';
-import { icons } from './icons.js';
+import * as format from './i18n.js';
 import { t } from './i18n.js';
 import { askToken, changed, counts, isTokenMode, linkTo, state } from './store.js';
-import { copyButton, iconButton, onValue } from './widgets.js';
+import { copyButton, iconButton, icons, onValue } from './widgets.js';
 
 const MOST_SHOWN = 300;
 const FILTER_FROM = 12;
@@ -16,17 +15,15 @@ const FILTER_FROM = 12;
 const LIFETIMES = ['1h', '24h', '7d', ''];
 
 const WORDS = [
-  'amber apple autumn basil birch blue brave bright calm cedar clear clever cloud coral crisp dawn early fern field fresh',
-  'gentle glad golden green happy hazel honey ivory jade juniper kind lake leaf lemon light lilac lime linen lucky maple',
-  'meadow merry mint misty moon moss neat noble north oak ocean olive opal orchid pearl pine plain plum polar quick quiet',
-  'rain river rose ruby sage sand sea shy silver sky snow soft solar south spring stone summer sunny swift tidal tiny',
+  'amber apple autumn birch blue brave calm cedar clear cloud coral dawn fern field gold green hazel honey iris jade',
+  'lake leaf lemon lilac lime maple mint moon oak ocean olive pearl pine plum rain river rose sage sky snow stone sunny',
 ].join(' ').split(' ');
 
 /** @param {number} below */
 const random = (below) => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) % below;
 
 /** Easy to say over a desk, hard to meet by chance. */
-const generated = () => `${WORDS[random(WORDS.length)]}-${WORDS[random(WORDS.length)]}-${100 + random(900)}`;
+const generated = () => `${WORDS[random(WORDS.length)]}-${WORDS[random(WORDS.length)]}-${1_000 + random(9_000)}`;
 
 const form = {
   isOpen: false,
@@ -118,11 +115,7 @@ function mailboxList() {
       ? html`<label class="field filter">${icons.search}<span class="sr">${t.filterMailboxes}</span>
           <input type="search" placeholder=${t.filterMailboxes} .value=${filter} @input=${onValue((value) => (filter = value))}></label>`
       : nothing}
-    <ul class="mailboxes">${repeat(
-      found.slice(0, MOST_SHOWN),
-      ({ address }) => address,
-      (mailbox) => entry(mailbox.address, mailbox.address, mailbox, icons.mailbox),
-    )}</ul>
+    <ul class="mailboxes">${found.slice(0, MOST_SHOWN).map((mailbox) => entry(mailbox.address, mailbox.address, mailbox, icons.mailbox))}</ul>
     ${cut || state.mailboxesCut ? html`<p class="hint">${t.moreMailboxes(cut)}</p>` : nothing}`;
 }
 
@@ -157,8 +150,61 @@ export function sidebar() {
         : html`<ul class="mailboxes all">${entry(t.allMail, null, counts(), icons.inbox)}</ul>`}
       ${state.mailboxesLoaded
         ? mailboxList()
-        : html`<ul class="mailboxes skeleton" aria-hidden="true">${[70, 50, 60].map(() => html`<li><span class="bone"></span></li>`)}</ul>`}
+        : html`<ul class="mailboxes skeleton" aria-hidden="true"><li><span class="bone"></span></li><li><span class="bone"></span></li></ul>`}
     </div>
     ${mailbox === null ? nothing : openMailbox(mailbox)}
   </nav>`;
 }
+
+// ---- instead of mail ----
+
+/** Where this server takes mail, as a program on this machine would reach it. */
+function smtp() {
+  const { host = '', port = 2525 } = state.server?.smtp[0] ?? {};
+  const isAny = host === '' || host === '0.0.0.0' || host === '::' || host === '[::]';
+  return { host: isAny ? location.hostname : host, port };
+}
+
+/** @param {string} to @returns {[string, string][]} what it is, and what to type */
+function snippets(to) {
+  const { host, port } = smtp();
+  const at = `${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`;
+  return [
+    ['swaks', `swaks --to ${to} --server ${at}`],
+    ['curl', `printf 'Subject: Hello\\r\\n\\r\\nIt works.\\r\\n' | curl smtp://${at} --mail-from me@example.com --mail-rcpt ${to} -T -`],
+    [t.mailerConfiguration, `MAIL_HOST=${host}\nMAIL_PORT=${port}\nMAIL_ENCRYPTION=none\nMAIL_USERNAME=\nMAIL_PASSWORD=`],
+  ];
+}
+
+/** @param {string} to */
+const snippetList = (to) => html`<div class="snippets">${snippets(to).map(
+  ([name, text]) => html`<figure class="snippet">
+    <figcaption>${name}</figcaption>${copyButton(text, t.copySnippet(name), { word: t.copy })}
+    <pre tabindex="0" aria-label=${name}>${text}</pre>
+  </figure>`,
+)}</div>`;
+
+/** Instead of an empty list. */
+export function welcome() {
+  const { mailbox } = state.route;
+  const domain = state.domains.find((each) => each !== '*') ?? 'example.com';
+  const isFirst = mailbox === null && counts().messages === 0;
+  return html`<section class="welcome" aria-label=${t.welcomeTitle}>
+    <div class="welcome-body">
+      ${mailbox === null
+        ? html`<h1>${isFirst ? t.welcomeTitle : t.nothingHere}</h1><p class="lead">${t.welcomeLead}</p>${addressForm('welcome')}`
+        : html`<p class="eyebrow"><span class="pulse ${state.live.kind}"></span>${t.waitingForMail}</p>
+          <h1 class="big-address"><span>${mailbox}</span>${copyButton(mailbox, t.copyAddress, { word: t.copy, kind: 'primary' })}</h1>
+          <p class="lead">${t.waitingLead}</p>`}
+      <h2>${t.sendFirst}</h2>
+      ${snippetList(mailbox ?? `hello@${domain}`)}
+    </div>
+  </section>`;
+}
+
+/** Beside a list with mail, when none of it is open. */
+export const nothingOpen = () => html`<section class="nothing-open">
+  <div>${icons.opened}<p>${t.nothingOpen}</p>
+  <p class="hints"><kbd>j</kbd> <kbd>k</kbd> ${t.moveHint} <span>·</span> <kbd>Enter</kbd> ${t.keys.open} <span>·</span> <kbd>?</kbd> ${t.keys.help}</p></div>
+</section>`;
+
