@@ -192,12 +192,11 @@ export function welcome() {
   return html`<section class="welcome" aria-label=${t.welcomeTitle}>
     <div class="welcome-body">
       ${mailbox === null
-        ? html`<h1>${isFirst ? t.welcomeTitle : t.nothingHere}</h1><p class="lead">${t.welcomeLead}</p>${addressForm('welcome')}`
+        ? html`<h1>${isFirst ? t.welcomeTitle : t.nothingHere}</h1><p class="lead">${isTokenMode() ? t.tokenLead : t.welcomeLead}</p>${addressForm('welcome')}`
         : html`<p class="eyebrow"><span class="pulse ${state.live.kind}"></span>${t.waitingForMail}</p>
           <h1 class="big-address"><span>${mailbox}</span>${copyButton(mailbox, t.copyAddress, { word: t.copy, kind: 'primary' })}</h1>
           <p class="lead">${t.waitingLead}</p>`}
-      <h2>${t.sendFirst}</h2>
-      ${snippetList(mailbox ?? `hello@${domain}`)}
+      ${mailbox === null && isTokenMode() ? nothing : html`<h2>${t.sendFirst}</h2>${snippetList(mailbox ?? `hello@${domain}`)}`}
     </div>
   </section>`;
 }

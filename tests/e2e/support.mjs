@@ -62,7 +62,7 @@ async function binarySite(program) {
   /** @type {import('node:child_process').ChildProcess|null} */
   let child = null;
   const revive = async () => {
-    child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    child = spawn(program, args, { stdio: 'ignore' });
     await answers(url);
   };
   const kill = async () => {
