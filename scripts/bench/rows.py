@@ -168,7 +168,7 @@ def push(setting):
                                  "--smtp", f"127.0.0.1:{server.smtp}", "--rate", str(rate), "--duration", duration, "--json"])
                 if done["failed"]:
                     raise RuntimeError(f"{done['failed']} failed: {done['failures']}")
-                latency = done["latency_ms"] if source == "dot" else done["from_250_ms"]
+                latency = done["latency_ms"] if source == "dot" else done["from_final_250_ms"]
                 p50s.append(latency["p50"])
                 p99s.append(latency["p99"])
         for name, values, floor, goal in (("p50", p50s, limits[0], limits[2]), ("p99", p99s, limits[1], limits[3])):

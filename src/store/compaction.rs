@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use super::bodies;
 use super::messages::BodyLocation;
 use super::writer::requests::{Moving, Request};
-use super::writer::rows::chunks;
+use super::writer::statements::chunks;
 use super::{Store, StoreError, unavailable};
 use crate::mail::id::DeliveryId;
 

@@ -16,7 +16,7 @@ use super::columns::{self, signed, unsigned};
 use super::list::living_by_id;
 use super::replay::{Position, Replay};
 use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
-use super::writer::rows::chunks;
+use super::writer::statements::chunks;
 use super::{Store, StoreError, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};

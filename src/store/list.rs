@@ -15,7 +15,7 @@ use super::bodies;
 use super::messages::{BodyLocation, ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
-use super::writer::rows::chunks;
+use super::writer::statements::chunks;
 use super::{Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::bodies::{self, ReadError};
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, StoredMessage};
-use super::writer::rows::chunks;
+use super::writer::statements::chunks;
 use super::{Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;

@@ -4,8 +4,8 @@ use entity::message;
 
 use super::Writer;
 use super::plan::Delivery;
-use super::rows;
 use super::segments::{self, Tail};
+use super::statements;
 use super::transaction::Failure;
 use crate::store::metrics as names;
 
@@ -27,7 +27,7 @@ impl Writer {
         }
         let tx = self.transaction().await?;
         self.in_flight.rows = plan.rows.len() as u64;
-        rows::insert::<message::Entity, _>(&tx, plan.rows).await?;
+        statements::insert::<message::Entity, _>(&tx, plan.rows).await?;
         for key in plan.over {
             self.drop_oldest(&tx, &key).await?;
         }

@@ -14,6 +14,7 @@ pub mod removal;
 pub mod requests;
 pub mod rows;
 pub mod segments;
+pub mod statements;
 pub mod transaction;
 
 use std::panic::AssertUnwindSafe;

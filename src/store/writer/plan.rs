@@ -59,8 +59,9 @@ impl Writer {
             self.in_flight.verdict(index, verdict);
             let (Ok(()), Some(at)) = (verdict, place(delivery, tail, &mut plan.bodies)) else { continue };
             plan.deliveries += 1;
+            let texts = Texts::of(&delivery.summary);
             for part in &delivery.parts {
-                self.accept(delivery, part, at, now, &mut plan);
+                self.accept(delivery, (part, &texts), at, now, &mut plan);
             }
         }
         plan
@@ -90,7 +91,14 @@ impl Writer {
         max_messages.is_some_and(|max| messages > max) || max_bytes.is_some_and(|max| bytes > max)
     }
 
-    fn accept(&mut self, delivery: &Delivery, part: &Part, at: BodyLocation, now: i64, plan: &mut Plan) {
+    fn accept(
+        &mut self,
+        delivery: &Delivery,
+        (part, texts): (&Part, &Texts),
+        at: BodyLocation,
+        now: i64,
+        plan: &mut Plan,
+    ) {
         let key = &part.mailbox;
         let mut changed = Changed::Counters;
         let mut row = match self.mailboxes.get(key).cloned() {
@@ -114,7 +122,7 @@ impl Writer {
         let listed = Arc::new(self.listed(delivery, &row, key));
         let text = Some(delivery.summary.text.clone());
         let place = self.event(&mut row, key, text, |_| Event::Received { message: listed });
-        plan.rows.push(message_row(delivery, part, row.id, place.modseq, place.stamp, at));
+        plan.rows.push(message_row(delivery, (part, texts), row.id, (place.modseq, place.stamp), at));
         self.segments.born(at.segment, at.length);
         if self.full(unsigned(row.messages), unsigned(row.bytes), &row) && !plan.over.contains(key) {
             plan.over.push(key.clone());
@@ -197,12 +205,26 @@ fn place(delivery: &Delivery, tail: Option<&Tail>, bodies: &mut Vec<u8>) -> Opti
     Some(BodyLocation { segment: tail.number, offset: signed(offset), length: signed(length) })
 }
 
+/// Columns that are the same in each mailbox that gets the message.
+struct Texts {
+    sender: Option<String>,
+    recipients: String,
+}
+
+impl Texts {
+    fn of(summary: &Summary) -> Self {
+        Self {
+            sender: columns::sender_column(summary.from.as_ref()),
+            recipients: columns::recipients_column(&summary.to),
+        }
+    }
+}
+
 fn message_row(
     delivery: &Delivery,
-    part: &Part,
+    (part, texts): (&Part, &Texts),
     mailbox_id: i64,
-    uid: i64,
-    stamp: i64,
+    (uid, stamp): (i64, i64),
     at: BodyLocation,
 ) -> message::Model {
     let summary = &delivery.summary;
@@ -220,8 +242,8 @@ fn message_row(
         is_read: false,
         attachments: i32::try_from(summary.attachments).unwrap_or(i32::MAX),
         subject: summary.subject.clone(),
-        sender: columns::sender_column(summary.from.as_ref()),
-        recipients: columns::recipients_column(&summary.to),
+        sender: texts.sender.clone(),
+        recipients: texts.recipients.clone(),
         date: summary.date.map(|date| date.0),
         preview: summary.preview.clone(),
         tags: None,

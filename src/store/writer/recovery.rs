@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
 use super::Writer;
 use super::plan::Delivery;
-use super::rows::chunks;
+use super::statements::chunks;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Summary;
 use crate::store::bodies::recover::{Found, scan};

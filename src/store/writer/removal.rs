@@ -8,7 +8,8 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use super::Writer;
 use super::plan::EXPIRED;
-use super::rows::{Part, chunks};
+use super::rows::Part;
+use super::statements::chunks;
 use super::transaction::Failure;
 use crate::mail::address::MailboxKey;
 use crate::mail::event::Event;

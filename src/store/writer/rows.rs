@@ -1,20 +1,15 @@
-//! The mailbox rows that the writer knows, and how rows are written: many in a statement.
+//! The mailbox rows that the writer knows, and the row of `meta`.
 //!
-//! The writer is the only one that changes them, so what it has read or written stays true. Statements have one of a
-//! few fixed sizes, so that SQLite finds each of them prepared.
+//! The writer is the only one that changes them, so what it has read or written stays true.
 
 use std::collections::{HashMap, HashSet};
 
 use entity::{mailbox, meta};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, Iterable, QueryFilter,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
 
+use super::statements::{chunks, count_mailboxes, put_mailboxes};
 use crate::mail::address::MailboxKey;
 
-/// Rows (or keys) in one statement.
-const SIZES: [usize; 4] = [64, 16, 4, 1];
 /// Mailboxes remembered: at most twice this.
 const REMEMBERED: usize = 50_000;
 
@@ -93,7 +88,7 @@ impl Mailboxes {
     /// Writes what changed; rows in the order of their ids, so that pages are touched in order.
     pub async fn write<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), DbErr> {
         // First these: another row may have taken the address.
-        upsert(db, std::mem::take(&mut self.detached), Part::Whole).await?;
+        put_mailboxes(db, std::mem::take(&mut self.detached)).await?;
         self.freed.clear();
         let (mut counters, mut whole) = (Vec::new(), Vec::new());
         for (key, part) in self.changed.drain() {
@@ -103,59 +98,14 @@ impl Mailboxes {
                 Part::Whole => whole.push(row.clone()),
             }
         }
-        upsert(db, counters, Part::Counters).await?;
-        upsert(db, whole, Part::Whole).await
+        counters.sort_unstable_by_key(|row: &mailbox::Model| row.id);
+        whole.sort_unstable_by_key(|row: &mailbox::Model| row.id);
+        count_mailboxes(db, counters).await?;
+        put_mailboxes(db, whole).await
     }
-}
-
-async fn upsert<C: ConnectionTrait>(db: &C, mut rows: Vec<mailbox::Model>, part: Part) -> Result<(), DbErr> {
-    use mailbox::Column;
-    rows.sort_unstable_by_key(|row| row.id);
-    let mut conflict = OnConflict::column(Column::Id);
-    match part {
-        Part::Counters => conflict.update_columns([Column::Modseq, Column::Messages, Column::Unread, Column::Bytes]),
-        Part::Whole => conflict.update_columns(Column::iter().filter(|column| !matches!(column, Column::Id))),
-    };
-    while let Some(rows) = take_chunk(&mut rows) {
-        let models = rows.into_iter().map(IntoActiveModel::into_active_model);
-        mailbox::Entity::insert_many(models).on_conflict(conflict.clone()).exec_without_returning(db).await?;
-    }
-    Ok(())
-}
-
-/// Inserts rows of any table, many in a statement.
-pub async fn insert<E, C>(db: &C, mut rows: Vec<E::Model>) -> Result<(), DbErr>
-where
-    E: EntityTrait,
-    E::Model: IntoActiveModel<E::ActiveModel>,
-    E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
-    C: ConnectionTrait,
-{
-    while let Some(rows) = take_chunk(&mut rows) {
-        E::insert_many(rows.into_iter().map(IntoActiveModel::into_active_model)).exec_without_returning(db).await?;
-    }
-    Ok(())
 }
 
 /// Writes the row of `meta`.
 pub async fn write_meta<C: ConnectionTrait>(db: &C, row: meta::Model) -> Result<(), DbErr> {
     meta::Entity::update(row.into_active_model().reset_all()).validate()?.exec_without_returning(db).await.map(drop)
-}
-
-/// The next rows for one statement, from the front.
-fn take_chunk<T>(rows: &mut Vec<T>) -> Option<Vec<T>> {
-    let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
-    let rest = rows.split_off(size);
-    Some(std::mem::replace(rows, rest))
-}
-
-/// Slices of the fixed sizes that make up `all`.
-pub fn chunks<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
-    let mut rest = all;
-    std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
-        let (chunk, tail) = rest.split_at_checked(size)?;
-        rest = tail;
-        Some(chunk)
-    })
 }

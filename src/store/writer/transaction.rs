@@ -15,6 +15,7 @@ use super::Writer;
 use super::plan::Delivery;
 use super::rows::{self, Mailboxes};
 use super::segments::Segments;
+use super::statements;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
 use crate::mail::event::{Announced, Event};
@@ -170,7 +171,7 @@ impl Writer {
 
     /// Writes what the transaction changed in memory, and commits.
     pub(super) async fn commit(&mut self, tx: DatabaseTransaction) -> Result<(), Failure> {
-        rows::insert::<change::Entity, _>(&tx, std::mem::take(&mut self.in_flight.changes)).await?;
+        statements::insert::<change::Entity, _>(&tx, std::mem::take(&mut self.in_flight.changes)).await?;
         self.mailboxes.write(&tx).await?;
         self.segments.write(&tx).await?;
         let stamp = self.head.stamp();
