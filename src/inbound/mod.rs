@@ -1,6 +1,6 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
-//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol, [`receipt`] notes one message;
+//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol over a [`line`], [`receipt`] notes one message;
 //! [`door`] admits and makes a [`delivery`]; [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
 //! towards its subscribers ([`subscription`]); [`feed`] follows without an actor; [`retention`] (actor) removes what
@@ -13,6 +13,7 @@ pub mod door;
 pub mod everything;
 pub mod feed;
 pub mod gate;
+pub mod line;
 pub mod listener;
 pub mod mailbox;
 pub mod map;

@@ -8,18 +8,16 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, StreamHandler, WrapFuture};
-use futures_util::Stream;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::gate::{Gate, Place, Room};
+use super::line::{CHUNK, Readable, linger, write_all};
 use super::listener::Sessions;
 use super::metrics as names;
 use super::receipt::{self, Receipt};
@@ -46,13 +44,8 @@ pub struct Site {
     pub min_data_rate: u64,
 }
 
-/// How much is read at one time.
-const CHUNK: usize = 64 * 1024;
 /// Messages in flight are counted in steps of this size.
 const ROOM_STEP: u64 = 64 * 1024;
-/// How long a client may go on sending into a closed session before the connection is cut.
-const LINGER: Duration = Duration::from_secs(2);
-
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
@@ -76,17 +69,6 @@ pub struct SmtpSession {
     closing: bool,
     sessions: Sessions,
     _place: Place,
-}
-
-/// Yields when the socket can be read.
-struct Readable(Rc<TcpStream>);
-
-impl Stream for Readable {
-    type Item = io::Result<()>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_read_ready(cx).map(Some)
-    }
 }
 
 impl SmtpSession {
@@ -372,42 +354,6 @@ impl Handler<Drain> for SmtpSession {
         self.draining = true;
         if self.server.phase() == Phase::Command && !self.closing {
             self.end(reply::SHUTTING_DOWN, ctx);
-        }
-    }
-}
-
-async fn write_all(stream: Rc<TcpStream>, bytes: Vec<u8>, limit: Duration) -> io::Result<()> {
-    let mut left = bytes.as_slice();
-    while !left.is_empty() {
-        tokio::time::timeout(limit, stream.writable()).await??;
-        match stream.try_write(left) {
-            Ok(n) => left = left.get(n..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Unread input would make the kernel answer with a reset, which can take the last reply away from the client: says
-/// "no more" and reads on for a moment.
-async fn linger(stream: &TcpStream) {
-    if socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).is_err() {
-        return;
-    }
-    let until = Instant::now() + LINGER;
-    let mut left = 16 * CHUNK;
-    while left > 0 {
-        match tokio::time::timeout_at(until, stream.readable()).await {
-            Ok(Ok(())) => {}
-            _ => return,
-        }
-        let mut scratch = [0; 4096];
-        match stream.try_read(&mut scratch) {
-            Ok(0) => return,
-            Ok(n) => left = left.saturating_sub(n),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
         }
     }
 }
