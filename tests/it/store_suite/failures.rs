@@ -139,3 +139,15 @@ async fn a_newer_format_and_a_foreign_database_are_refused_in_one_line() {
     config.database.url = "postgres://localhost/mail".into();
     assert!(matches!(open_error(&config).await, OpenError::Unsupported(_)));
 }
+
+#[tokio::test]
+async fn what_was_refused_does_not_come_back_at_the_next_start() {
+    for fault in [Fault::PanicBeforeCommit, Fault::Commit, Fault::Sync] {
+        let mut f = Fixture::new().await;
+        f.put(&["a@x"], mail(1).as_bytes()).await.unwrap();
+        f.faults.arm(fault);
+        f.put(&["a@x"], mail(2).as_bytes()).await.unwrap_err();
+        f.restart().await;
+        assert_eq!(f.uids("a@x").await, [1], "{fault:?}");
+    }
+}
