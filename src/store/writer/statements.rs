@@ -7,10 +7,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::task::Poll;
 
 use entity::mailbox;
-use futures_util::poll;
 use sea_orm::{
     ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait, IdenStatic, IntoActiveModel, Iterable, Statement, Value,
 };
@@ -86,7 +86,7 @@ async fn run<T, C: ConnectionTrait>(
         let statement = Statement::from_sql_and_values(db.get_database_backend(), text, values);
         let mut running = std::pin::pin!(db.execute_raw(statement));
         // The first poll hands the statement over.
-        let first = poll!(running.as_mut());
+        let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
         next = take_chunk(&mut rows).map(&mut make);
         match first {
             Poll::Ready(done) => done?,
