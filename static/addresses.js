@@ -1,5 +1,4 @@
-// Addresses: the left pane with the mailboxes and the form for a new one, and what stands where mail will be, with the
-// lines that send the first message to this server.
+// The left pane with the mailboxes and the form for a new address; and what stands where mail will be.
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import { createMailbox, extend } from './actions.js';

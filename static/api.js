@@ -1,4 +1,4 @@
-// The HTTP API as the page uses it. Every shape the server sends is described and read here, nowhere else.
+// The HTTP API. What the server sends is read here and nowhere else.
 
 import { read, write } from './settings.js';
 
@@ -105,7 +105,7 @@ export async function server() {
     version,
     access,
     smtp: smtp.map((/** @type {string} */ url) => {
-      // The page's own scheme, because a browser takes others apart differently.
+      // Browsers take addresses with schemes that they do not know apart in their own ways.
       const { hostname, port } = new URL(url.replace(/^\w+:/, 'http:'));
       return { host: hostname, port: Number(port || 25) };
     }),

@@ -1,5 +1,5 @@
-// The middle pane: a virtual list. Only rows in sight are in the document; each stands at its own height, so that a
-// list of any length scrolls, and rows that arrive above move nothing that is being read.
+// The middle pane: a virtual list. Only rows in sight are in the document, and rows that arrive above move nothing that
+// is being read.
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import { clearSelection, open, remove, search, selectAll, toggleSelected } from './actions.js';

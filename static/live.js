@@ -131,8 +131,7 @@ export class Live {
     if (!subscription) return;
     if (frame.type === 'subscribed') {
       this.#becomeLive();
-      // With `since` the missed events follow and carry their own cursors: taking this one would skip them
-      // if the connection broke in between.
+      // With `since` the missed events follow with their own cursors: this one would skip them.
       if (subscription.since !== null) return;
       subscription.since = frame.cursor;
       this.hooks.onGap(name);

@@ -1,5 +1,4 @@
-// Draws the page and starts it. Views are functions of the state; every change draws the whole page again, and
-// lit-html touches only what differs.
+// Draws the page and starts it. Every change draws the whole page again; lit-html touches only what differs.
 
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
 import { carryOutAll, deleteMailbox, emptyMailbox, search, undo, useToken } from './actions.js';

@@ -15,6 +15,10 @@ export class MessageList {
   next = undefined;
   /** Events that came while a page was on its way: the page may be older than they are. @type {MailEvent[]|null} */
   #meanwhile = null;
+  /** The end of the last page, also when that message is gone since. @type {Summary|undefined} */
+  #tail;
+  /** Keys that were removed: when one arrives, its event is a repeat. @type {Set<string>} */
+  #gone = new Set();
   /** Grows with every change. */
   version = 0;
 
@@ -59,6 +63,7 @@ export class MessageList {
       this.items.push(message);
     }
     this.next = page.next;
+    this.#tail = page.items.at(-1);
     this.version += 1;
     this.#catchUp();
   }
@@ -70,12 +75,12 @@ export class MessageList {
   }
 
   /**
-   * Puts in what a search finds now and did not before. Rows that no longer match stay until the list is read again,
-   * as in other mail programs: reading an unread message must not make it vanish.
+   * Puts in what a search finds now and did not before. Rows that no longer match stay: reading an unread message
+   * must not make it vanish.
    * @param {Summary[]} found
    */
   mergeFound(found) {
-    for (const message of found) if (!this.#byKey.has(keyOf(message))) this.#insert(message);
+    for (const message of found) if (!this.#byKey.has(keyOf(message))) this.#insert(message, false);
     this.#catchUp();
   }
 
@@ -86,7 +91,7 @@ export class MessageList {
     switch (event.type) {
       case 'message.received':
         // Whether it matches a search only the server knows.
-        return this.q === '' && !this.#byKey.has(keyOf(event.message)) && this.#insert(event.message);
+        return this.q === '' && !this.#byKey.has(keyOf(event.message)) && this.#insert(event.message, true);
       case 'message.updated':
         return this.#update(event.message);
       case 'message.deleted':
@@ -98,12 +103,15 @@ export class MessageList {
     }
   }
 
-  /** @param {Summary} message */
-  #insert(message) {
+  /** @param {Summary} message @param {boolean} isArrival it came as an event, and events come in the list's order */
+  #insert(message, isArrival) {
+    // Older than all that was loaded: it comes with its page.
+    if (this.#tail && this.next !== null && isNewer(this.#tail, message)) return false;
     let at = 0;
-    for (let row = this.items[at]; row && isNewer(row, message); row = this.items[at]) at += 1;
-    // Older than all that is loaded: it comes with its page.
-    if (at === this.items.length && this.next !== null) return false;
+    // All mail stands in the order in which it was stored, which the times of receipt only come near to.
+    if (!isArrival || this.mailbox !== null || this.#gone.has(keyOf(message))) {
+      for (let row = this.items[at]; row && isNewer(row, message); row = this.items[at]) at += 1;
+    }
     this.items.splice(at, 0, message);
     this.#byKey.set(keyOf(message), message);
     this.version += 1;
@@ -122,7 +130,7 @@ export class MessageList {
 
   /** @param {(row: Summary) => boolean} goes */
   #remove(goes) {
-    const stay = this.items.filter((row) => !goes(row) || !this.#byKey.delete(keyOf(row)));
+    const stay = this.items.filter((row) => !goes(row) || !(this.#gone.add(keyOf(row)) && this.#byKey.delete(keyOf(row))));
     if (stay.length === this.items.length) return false;
     this.items = stay;
     this.version += 1;

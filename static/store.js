@@ -1,5 +1,4 @@
-// What the page knows: the state, how it is read from the server, and how events change it. What the user does is in
-// actions.js; the views only read.
+// What the page knows, how it is read from the server, and how events change it. What the user does is in actions.js.
 
 import * as api from './api.js';
 import { Live } from './live.js';
@@ -11,7 +10,7 @@ const FIRST_PAGE = 100;
 const NEXT_PAGE = 500;
 const MAILBOX_PAGES = 25;
 const DETAILS_KEPT = 30;
-/** A page left open under a load test starts its list anew after this many rows more than it had asked for. */
+/** Arrivals after which a page left open under a load test reads its list anew. */
 const LIVE_ROWS_KEPT = 20_000;
 
 export const state = {
@@ -137,7 +136,7 @@ export function counts() {
 
 export const isTokenMode = () => state.server?.access === 'token';
 
-/** The message shown, from the detail or, before it is there, from the list. @returns {Summary|null} */
+/** @returns {Summary|null} */
 export function shownSummary() {
   if (!state.shown) return null;
   return state.list.get(state.shown.key) ?? state.shown.detail?.summary ?? null;
@@ -219,7 +218,6 @@ async function openList() {
   await loadPage(true);
 }
 
-/** Reads the first page again and puts it in place of what is there. */
 export async function reloadList() {
   listRequest?.abort();
   state.unseenAbove = 0;
@@ -317,7 +315,7 @@ async function ownMailboxes() {
   );
 }
 
-/** Counts change with every event; they are read again, a few at a time, rather than guessed. @param {string} address */
+/** Counts are read again after events, not guessed. @param {string} address */
 function markStale(address) {
   stale.add(address);
   staleTimer ||= setTimeout(refreshStale, stale.size > 1 ? 600 : 120);
@@ -351,7 +349,7 @@ const details = new Map();
 /** @type {AbortController|null} */
 let detailRequest = null;
 
-/** Brings what is shown in line with the route. */
+/** Shows the route's message. */
 export function openMessage() {
   const wanted = state.route.message;
   const key = wanted && keyOf(wanted);
@@ -390,10 +388,10 @@ function markRead(key) {
   if (summary && !summary.is_read) void setRead([key], true);
 }
 
-/**
- * @param {string[]} keys
- * @param {boolean} isRead
- */
+/** One after the other: read, then unread, must not overtake each other on the way. @type {Promise<unknown>} */
+let updates = Promise.resolve();
+
+/** @param {string[]} keys @param {boolean} isRead */
 export async function setRead(keys, isRead) {
   const changes = keys.flatMap((key) => {
     const summary = state.list.get(key) ?? details.get(key)?.summary;
@@ -401,10 +399,11 @@ export async function setRead(keys, isRead) {
   });
   for (const summary of changes) replaceSummary({ ...summary, is_read: isRead });
   changed();
-  const answers = await Promise.allSettled(
-    changes.map(({ mailbox, id }) => api.updateMessage(mailbox, id, { is_read: isRead })),
+  const answers = updates.then(() =>
+    Promise.allSettled(changes.map(({ mailbox, id }) => api.updateMessage(mailbox, id, { is_read: isRead }))),
   );
-  answers.forEach((answer, i) => {
+  updates = answers;
+  (await answers).forEach((answer, i) => {
     const summary = changes[i];
     if (answer.status === 'rejected' && summary) replaceSummary(summary);
   });
@@ -452,7 +451,6 @@ export const live = new Live({
   },
 });
 
-/** What could not be read while the server was away. */
 function retryFailed() {
   if (state.listFailure) void loadPage(!state.list.isLoaded);
   if (!state.mailboxesLoaded) void loadMailboxes();

@@ -252,7 +252,7 @@ describe('faults', () => {
     await row(page, 'Invitation').locator('a').click();
     await page.getByRole('tab', { name: 'Parts' }).click();
     await page.getByRole('button', { name: 'invite.ics' }).click();
-    await page.getByRole('heading', { name: 'Design review, round three' }).waitFor();
+    await page.getByRole('heading', { name: 'Design review, round three', exact: true }).waitFor();
     await page.getByText('Europe/Berlin').first().waitFor();
     await page.getByRole('button', { name: 'ada.vcf' }).click();
     await page.getByText('+49-30-1234567').waitFor();

@@ -111,6 +111,17 @@ describe('the list', () => {
   }
 });
 
+test('all mail stands in the order of its events, whatever the times of receipt say', () => {
+  const store = new Store();
+  for (const mailbox of ['a@example.com', 'b@example.com', 'a@example.com']) store.receive(mailbox);
+  const list = new MessageList(null, '');
+  list.beginPage();
+  list.endPage({ items: [], next: null, cursor: null }, true);
+  const [first, second, third] = store.events;
+  for (const event of [second, first, third]) if (event) list.apply(event);
+  assert.deepEqual(list.items.map(({ id }) => id), ['id000003', 'id000001', 'id000002']);
+});
+
 describe('codes', () => {
   for (const [text, code] of /** @type {[string, string|null][]} */ ([
     ['Your verification code is 482913.', '482913'],
