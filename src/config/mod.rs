@@ -19,7 +19,7 @@ use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
 use crate::settings::Section;
-use crate::store::{self, BodiesConfig, DatabaseConfig};
+use crate::store::{self, BodiesConfig, DatabaseConfig, SearchConfig};
 use crate::telemetry::config::LogConfig;
 
 crate::settings! {
@@ -68,6 +68,7 @@ sections! {
     domains: DomainsConfig,
     database: DatabaseConfig,
     bodies: BodiesConfig,
+    search: SearchConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,
@@ -91,6 +92,7 @@ impl Config {
             data: self.runtime.data.clone(),
             database: self.database.clone(),
             bodies: self.bodies.clone(),
+            search: self.search.clone(),
             defaults: store::Defaults {
                 message_ttl: mailboxes.message_ttl.0.map(|ttl| ttl.0),
                 max_messages: mailboxes.max_messages.0.map(|count| count.0),

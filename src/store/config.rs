@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::mailboxes::WhenFull;
+use super::search::config::SearchConfig;
 use crate::mail::units::{Bytes, Period};
 
 crate::settings! {
@@ -41,6 +42,7 @@ pub struct Config {
     pub data: PathBuf,
     pub database: DatabaseConfig,
     pub bodies: BodiesConfig,
+    pub search: SearchConfig,
     pub defaults: Defaults,
 }
 

@@ -52,6 +52,29 @@ pub async fn writing(path: &Path) -> Result<DatabaseConnection, DbErr> {
     Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
+/// The connection that writes the search index: nothing is synced, since it can be made again.
+///
+/// # Errors
+/// When the file cannot be opened or made.
+pub async fn index(path: &Path) -> Result<DatabaseConnection, DbErr> {
+    let options = base(path)
+        .create_if_missing(true)
+        .page_size(2 * PAGE_SIZE)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Off)
+        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+        .pragma("cache_size", "-16384");
+    let pool = pool(1).connect_with(options).await.map_err(connect_error)?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// Connections that search the index. Each is opened by who first needs it, so that none inherits the indexer's priority.
+#[must_use]
+pub fn searching(path: &Path, connections: u32) -> DatabaseConnection {
+    let options = base(path).read_only(true).pragma("cache_size", "-4096");
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool(connections).connect_lazy_with(options))
+}
+
 /// Connections that only read.
 ///
 /// # Errors

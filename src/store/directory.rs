@@ -31,6 +31,8 @@ pub struct Directory {
     pub root: PathBuf,
     pub database: PathBuf,
     pub bodies: PathBuf,
+    /// The search index.
+    pub search: PathBuf,
 }
 
 impl Directory {
@@ -46,7 +48,12 @@ impl Directory {
             None if url.starts_with('/') || url.starts_with("./") => PathBuf::from(url),
             None => return Err(OpenError::Unsupported(url.to_owned())),
         };
-        Ok(Self { root: config.data.clone(), database, bodies: config.data.join("bodies") })
+        Ok(Self {
+            root: config.data.clone(),
+            database,
+            bodies: config.data.join("bodies"),
+            search: config.data.join("search.db"),
+        })
     }
 
     /// Makes what is missing, takes the lock and checks the format. The lock is held as long as the file is open.

@@ -11,31 +11,38 @@ use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
 };
 
-use super::bodies;
 use super::messages::{BodyLocation, ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
+use super::search::page::{Filling, Goes};
 use super::writer::statements::chunks;
 use super::{Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
-use crate::mail::query::{Candidate, Condition, Query};
+use crate::mail::query::{Condition, Query};
 use crate::mail::summary::Listed;
 
-/// Rows looked at for one page of a search that columns alone do not answer; the page then ends early and says where to go on.
-const SCANNED: usize = 2_000;
-
 /// One mailbox (its row) or all of them.
-enum Of<'a> {
+pub(super) enum Of<'a> {
     Mailbox(&'a MailboxKey, Box<mailbox::Model>),
     All,
 }
 
+impl Of<'_> {
+    pub fn mailbox_id(&self) -> Option<i64> {
+        match self {
+            Self::Mailbox(_, row) => Some(row.id),
+            Self::All => None,
+        }
+    }
+}
+
 /// A candidate for a page: where it stands in the order, and its row.
-struct Line {
-    order: i64,
-    listed: Listed,
-    at: BodyLocation,
+pub(super) struct Line {
+    pub order: i64,
+    pub stamp: i64,
+    pub listed: Listed,
+    pub at: BodyLocation,
 }
 
 impl Store {
@@ -52,7 +59,7 @@ impl Store {
                     let cursor = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
                     (Of::Mailbox(key, Box::new(row)), Position::Mailbox(cursor))
                 }
-                None => return Ok(empty(Position::Mailbox(Cursor::default()))),
+                None => return Ok(empty()),
             },
             Scope::All => (Of::All, Position::Stream(self.stream_position(&tx).await.map_err(unavailable)?)),
         };
@@ -101,36 +108,21 @@ impl Store {
         request: &ListRequest,
         before: Option<i64>,
     ) -> Result<MessagePage, StoreError> {
-        let limit = request.limit as usize;
         let asked = request.query.as_ref().filter(|query| query.fts().is_some() || tagged(query));
-        let mut page = empty(Position::Mailbox(Cursor::default()));
-        let (mut before, mut scanned) = (before, 0);
-        loop {
-            let wanted = if asked.is_some() { 256 } else { limit + 1 };
-            let lines = self.lines(tx, of, request, before, wanted).await.map_err(unavailable)?;
-            let last_lot = lines.len() < wanted;
-            for line in lines {
-                before = Some(line.order);
-                if page.items.len() == limit || scanned == SCANNED {
-                    page.next = Some(format!("{:x}", line.order.saturating_add(1)));
-                    return Ok(page);
-                }
-                if let Some(query) = asked {
-                    scanned += 1;
-                    if !self.matches(query, &line).await {
-                        continue;
-                    }
-                }
-                page.items.push(line.listed);
-            }
-            if last_lot {
-                return Ok(page);
+        if let Some(query) = asked {
+            return self.search(tx, of, request, query, before).await;
+        }
+        let mut filling = Filling::new(empty(), request.limit, usize::MAX);
+        for line in self.lines(tx, of, request, before, request.limit as usize + 1).await.map_err(unavailable)? {
+            if filling.take(line, true) == Goes::Ended {
+                break;
             }
         }
+        Ok(filling.page)
     }
 
     /// The next candidates below `before`; fewer than `wanted` means that there are no more.
-    async fn lines(
+    pub(super) async fn lines(
         &self,
         tx: &DatabaseTransaction,
         of: &Of<'_>,
@@ -138,35 +130,45 @@ impl Store {
         before: Option<i64>,
         wanted: usize,
     ) -> Result<Vec<Line>, DbErr> {
-        let now = crate::clock::now_micros();
         let mut lines = Vec::new();
         let mut before = before;
         loop {
-            let rows = select(of, request, before, wanted).all(tx).await?;
+            let rows = select(of, request, before).limit(wanted as u64).all(tx).await?;
             let last_lot = rows.len() < wanted;
             before = rows.last().map(|row| order(of, row)).or(before);
-            let owners = self.owners(tx, of, &rows).await?;
-            let known = lines.len();
-            for row in rows {
-                // The mailbox was deleted and waits for removal.
-                let Some((key, owner)) = owners.get(&row.mailbox_id) else { continue };
-                let ended =
-                    columns::message_end(owner, row.received_at, &self.inner.defaults).is_some_and(|end| end <= now);
-                if ended {
-                    continue;
-                }
-                let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };
-                let order = order(of, &row);
-                let listed = columns::listed(row, owner, key, self.inner.shared.lineage, &self.inner.defaults);
-                lines.push(Line { order, listed, at });
-            }
+            let living = self.living_lines(tx, of, rows).await?;
             // What has ended is a prefix of a mailbox: below a lot of such there is nothing else.
-            let below_end = lines.len() == known && matches!(of, Of::Mailbox(..));
+            let below_end = living.is_empty() && matches!(of, Of::Mailbox(..));
+            lines.extend(living);
             if last_lot || below_end || lines.len() >= wanted {
                 lines.truncate(wanted);
                 return Ok(lines);
             }
         }
+    }
+
+    /// Those of `rows` that have not ended, in their order.
+    pub(super) async fn living_lines(
+        &self,
+        tx: &DatabaseTransaction,
+        of: &Of<'_>,
+        rows: Vec<message::Model>,
+    ) -> Result<Vec<Line>, DbErr> {
+        let now = crate::clock::now_micros();
+        let defaults = &self.inner.defaults;
+        let owners = self.owners(tx, of, &rows).await?;
+        let line = |row: message::Model| {
+            // Without one the mailbox was deleted and waits for removal.
+            let (key, owner) = owners.get(&row.mailbox_id)?;
+            if columns::message_end(owner, row.received_at, defaults).is_some_and(|end| end <= now) {
+                return None;
+            }
+            let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };
+            let (order, stamp) = (order(of, &row), row.stamp);
+            let listed = columns::listed(row, owner, key, self.inner.shared.lineage, defaults);
+            Some(Line { order, stamp, listed, at })
+        };
+        Ok(rows.into_iter().filter_map(line).collect())
     }
 
     /// The mailboxes of `rows`.
@@ -180,22 +182,6 @@ impl Store {
             Of::Mailbox(key, row) => Ok(HashMap::from([(row.id, ((*key).clone(), (**row).clone()))])),
             Of::All => living_by_id(tx, rows.iter().map(|row| row.mailbox_id)).await,
         }
-    }
-
-    /// Words without an index: each message is asked. A body that cannot be read has no text.
-    async fn matches(&self, query: &Query, line: &Line) -> bool {
-        let text = if query.needs_text() { self.text(line.at).await } else { String::new() };
-        query.matches(&Candidate { listed: &line.listed, text: &text })
-    }
-
-    /// The readable text of the message at `at`; empty when it cannot be read.
-    pub(super) async fn text(&self, at: BodyLocation) -> String {
-        let dir = self.inner.bodies.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let raw = bodies::read(&dir, at).ok()?;
-            Some(crate::mail::summary::summarize(&raw).text.to_string())
-        });
-        read.await.ok().flatten().unwrap_or_default()
     }
 }
 
@@ -229,7 +215,7 @@ fn order(of: &Of<'_>, row: &message::Model) -> i64 {
 }
 
 /// Rows of the list in its order, filtered by what columns can tell.
-fn select(of: &Of<'_>, request: &ListRequest, before: Option<i64>, limit: usize) -> sea_orm::Select<message::Entity> {
+pub(super) fn select(of: &Of<'_>, request: &ListRequest, before: Option<i64>) -> sea_orm::Select<message::Entity> {
     use message::Column;
     let (query, column) = match of {
         Of::Mailbox(_, row) => (message::Entity::find().filter(Column::MailboxId.eq(row.id)), Column::Uid),
@@ -249,11 +235,11 @@ fn select(of: &Of<'_>, request: &ListRequest, before: Option<i64>, limit: usize)
         let Some(holds) = condition(&filter.condition) else { continue };
         wanted = wanted.add(if filter.negated { holds.not() } else { holds });
     }
-    query.filter(wanted).order_by_desc(column).limit(limit as u64)
+    query.filter(wanted).order_by_desc(column)
 }
 
 /// The part of `since` that orders this list. One of another life of the mailbox, or of another kind, bounds nothing.
-fn after(of: &Of<'_>, since: Option<Position>) -> Option<i64> {
+pub(super) fn after(of: &Of<'_>, since: Option<Position>) -> Option<i64> {
     match (of, since?) {
         (Of::Mailbox(_, row), Position::Mailbox(cursor)) => {
             (cursor.incarnation == columns::unsigned(row.incarnation)).then(|| columns::signed(cursor.modseq))
@@ -287,6 +273,7 @@ fn parse_page(page: &str) -> Result<i64, StoreError> {
     i64::from_str_radix(page, 16).ok().filter(|before| *before > 0).ok_or(StoreError::BadPage)
 }
 
-fn empty(position: Position) -> MessagePage {
-    MessagePage { items: Vec::new(), next: None, position, index_lag: None }
+/// An empty page, whose position is still to be set.
+pub(super) fn empty() -> MessagePage {
+    MessagePage { items: Vec::new(), next: None, position: Position::Mailbox(Cursor::default()), index_lag: None }
 }

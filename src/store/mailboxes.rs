@@ -33,7 +33,7 @@ pub enum WhenFull {
 /// A mailbox row as last committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mailbox {
-    /// Row number; never reused. Search row = id × 2^32 + UID.
+    /// Row number; never reused.
     pub id: i64,
     pub key: MailboxKey,
     /// Its current place: lineage, incarnation and last modseq.

@@ -26,6 +26,7 @@ pub mod messages;
 pub mod metrics;
 pub mod open;
 pub mod replay;
+pub mod search;
 pub(crate) mod space;
 pub(crate) mod writer;
 
@@ -47,6 +48,7 @@ pub use mailboxes::{Mailbox, MailboxPatch, NewMailbox, Origin, Ttl, WhenFull};
 pub use maintenance::{Inspection, quick_check};
 pub use messages::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, StoredMessage};
 pub use replay::{Position, Replay};
+pub use search::config::SearchConfig;
 
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
@@ -94,6 +96,8 @@ struct Inner {
     deliveries: mpsc::Sender<Incoming>,
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
+    /// None when it is turned off.
+    search: Option<search::Search>,
     bodies: PathBuf,
     defaults: Defaults,
     compact_below: u32,
@@ -135,7 +139,7 @@ impl Store {
             no_space: shared.space.no_space.load(Ordering::Relaxed),
             free_bytes: shared.space.free.load(Ordering::Relaxed),
             queued: queued as u64,
-            index_lag: 0,
+            index_lag: self.inner.search.as_ref().map_or(0, search::Search::lag),
             healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.requests.is_closed(),
         }
     }
@@ -232,6 +236,9 @@ impl Store {
         if asked.is_ok() {
             // An error is a writer that is gone already.
             let _ = closed.await;
+        }
+        if let Some(search) = &self.inner.search {
+            search.close().await;
         }
         let _ = self.inner.read.close_by_ref().await;
         self.inner.lock.lock().take();

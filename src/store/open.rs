@@ -15,7 +15,9 @@ use super::cache::ListCache;
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
-use super::incoming::Announce;
+use super::incoming::{Announce, Incoming};
+use super::search::Search;
+use super::search::indexer::{self, Surroundings};
 use super::space::{Seen, Space};
 use super::writer::checkpoint::Checkpointer;
 use super::writer::rows::{Mailboxes, write_meta};
@@ -51,6 +53,7 @@ impl Store {
             closing: AtomicBool::new(false),
             space: Seen::default(),
             cache: ListCache::new(config.database.list_cache.as_usize()),
+            index: Arc::default(),
         });
         let (deliveries, delivered) = mpsc::channel(usize::try_from(config.database.queue.max(1)).unwrap_or(1));
         let (requests, requested) = mpsc::channel(REQUESTS);
@@ -58,11 +61,16 @@ impl Store {
         let start = Start { directory: directory.clone(), config: config.clone(), head, shared, announce, faults };
         let shared = start.shared.clone();
         start.writer(inbox).await.map_err(database)?;
+        let search = match config.search.enabled {
+            true => Some(index(&directory, config, &shared, &deliveries)?),
+            false => None,
+        };
         let inner = Inner {
             read,
             deliveries,
             requests,
             shared,
+            search,
             bodies: directory.bodies,
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
@@ -71,6 +79,23 @@ impl Store {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+}
+
+/// Starts to keep the search index.
+fn index(
+    directory: &Directory,
+    config: &Config,
+    shared: &Shared,
+    queue: &mpsc::Sender<Incoming>,
+) -> Result<Search, OpenError> {
+    let around = Surroundings {
+        directory: directory.clone(),
+        lineage: shared.lineage,
+        defaults: config.defaults,
+        queue: queue.downgrade(),
+        progress: shared.index.clone(),
+    };
+    indexer::start(around).map_err(|error| OpenError::Io { path: directory.search.clone(), error })
 }
 
 /// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
@@ -146,7 +171,7 @@ impl Start {
     }
 
     async fn build(self) -> Result<Writer, DbErr> {
-        let Directory { root, database, bodies } = self.directory;
+        let Directory { root, database, bodies, .. } = self.directory;
         let db = connect::writing(&database).await?;
         let mut segments = Segments::new(&bodies, next_number(&bodies));
         segments.reload(&db).await?;

@@ -8,6 +8,7 @@ mod events;
 mod layering;
 mod mime;
 mod receive;
+mod search;
 mod smtp_dialogues;
 mod sockets;
 mod store_suite;

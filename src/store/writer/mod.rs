@@ -31,6 +31,7 @@ use super::config::{BodiesConfig, Defaults};
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming, WriteFailed};
 use super::metrics as names;
+use super::search::Progress;
 use super::space::{Seen, Space};
 use checkpoint::Checkpointer;
 use requests::Request;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub closing: AtomicBool,
     pub space: Seen,
     pub cache: ListCache,
+    /// Told of every commit.
+    pub index: Arc<Progress>,
 }
 
 /// The writer's state. Everything in it but `in_flight` can be read again from the database.

@@ -279,6 +279,7 @@ impl Writer {
             metrics::histogram!(names::COMMIT).record(began.elapsed());
         }
         if !done.events.is_empty() {
+            self.shared.index.committed(done.events.len());
             guarded(|| self.announce.announce(done.events));
         }
         Segments::remove_files(self.segments.dir(), &done.dropped);

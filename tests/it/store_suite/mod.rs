@@ -7,4 +7,4 @@ mod recovery;
 mod replay;
 mod retention;
 mod space;
-mod support;
+pub mod support;

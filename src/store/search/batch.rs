@@ -1,0 +1,181 @@
+//! What the indexer does next: events after its position, in the order of their stamps, as documents to add and ranges
+//! to remove. Read in one snapshot of the store.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use entity::{change, message, meta};
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    TransactionTrait,
+};
+
+use super::index::{Document, Removal};
+use super::metrics as names;
+use crate::mail::query::index_columns;
+use crate::mail::summary;
+use crate::store::bodies;
+use crate::store::columns;
+use crate::store::config::Defaults;
+use crate::store::list::living_by_id;
+use crate::store::messages::BodyLocation;
+use crate::store::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED};
+
+/// Events in one batch.
+const EVENTS: usize = 1_000;
+/// Bytes of records in one batch; a larger one goes alone.
+const BYTES: i64 = 8 << 20;
+
+/// A part of the stream.
+#[derive(Debug)]
+pub struct Batch {
+    pub documents: Vec<Document>,
+    pub removals: Vec<Removal>,
+    pub events: usize,
+    /// The position after it.
+    pub end: i64,
+    /// Nothing lay beyond it.
+    pub head: bool,
+}
+
+/// Reads the next batch after `position`.
+///
+/// # Errors
+/// When the store cannot be read; a message that cannot be is indexed without its text.
+pub async fn read(
+    store: &DatabaseConnection,
+    dir: &Path,
+    position: i64,
+    lineage: u32,
+    defaults: &Defaults,
+) -> Result<Batch, DbErr> {
+    let tx = store.begin().await?;
+    let head = meta::Entity::find_by_id(1).one(&tx).await?.map_or(position, |row| row.stamp);
+    let limit = EVENTS as u64 + 1;
+    let mut arrivals = message::Entity::find()
+        .filter(message::Column::Stamp.gt(position))
+        .order_by_asc(message::Column::Stamp)
+        .limit(limit)
+        .all(&tx)
+        .await?;
+    let mut changes = change::Entity::find()
+        .filter(change::Column::Stamp.gt(position))
+        .order_by_asc(change::Column::Stamp)
+        .limit(limit)
+        .all(&tx)
+        .await?;
+    let cut = cut(&arrivals, &changes);
+    if let Some(end) = cut {
+        arrivals.retain(|row| row.stamp <= end);
+        changes.retain(|row| row.stamp <= end);
+    }
+    let mut removals = Vec::new();
+    for change in &changes {
+        removals.extend(removal(&tx, change).await?);
+    }
+    let owners = living_by_id(&tx, arrivals.iter().map(|row| row.mailbox_id)).await?;
+    tx.commit().await?;
+    let events = arrivals.len() + changes.len();
+    let mut texts = Texts { dir, last: None };
+    let documents = arrivals.into_iter().filter_map(|row| {
+        // One that was deleted meanwhile: its change is still to come, and nothing of it is wanted.
+        let (key, owner) = owners.get(&row.mailbox_id)?;
+        let text = texts.of(&row);
+        let (stamp, mailbox) = (row.stamp, row.mailbox_id);
+        let listed = columns::listed(row, owner, key, lineage, defaults);
+        Some(Document { stamp, mailbox, columns: index_columns(&listed, &text) })
+    });
+    Ok(Batch {
+        documents: documents.collect(),
+        removals,
+        events,
+        end: cut.unwrap_or(head).max(position),
+        head: cut.is_none(),
+    })
+}
+
+/// The last stamp of a batch of these rows, when they are more than one.
+fn cut(arrivals: &[message::Model], changes: &[change::Model]) -> Option<i64> {
+    let mut stamps: Vec<i64> =
+        arrivals.iter().map(|row| row.stamp).chain(changes.iter().map(|row| row.stamp)).collect();
+    stamps.sort_unstable();
+    let by_count = if stamps.len() > EVENTS { stamps.get(EVENTS - 1).copied() } else { None };
+    let mut bytes = 0;
+    let fits = |row: &&message::Model| {
+        let first = bytes == 0;
+        bytes += row.length;
+        first || bytes <= BYTES
+    };
+    let kept = arrivals.iter().take_while(fits).count();
+    let by_bytes = if kept < arrivals.len() { arrivals.get(kept.saturating_sub(1)).map(|row| row.stamp) } else { None };
+    by_count.into_iter().chain(by_bytes).min()
+}
+
+/// What a change takes out of the index: all between the messages that live on beside it. UIDs and stamps of a mailbox have
+/// one order.
+async fn removal(tx: &DatabaseTransaction, change: &change::Model) -> Result<Option<Removal>, DbErr> {
+    use message::Column;
+    let mailbox = change.mailbox_id;
+    let beside =
+        || message::Entity::find().select_only().column(Column::Stamp).filter(Column::MailboxId.eq(mailbox)).limit(1);
+    let after = match change.kind {
+        DELETED => {
+            let older = beside().filter(Column::Uid.lt(change.uid)).order_by_desc(Column::Uid);
+            older.into_tuple::<i64>().one(tx).await?.unwrap_or(0)
+        }
+        EXPIRED | MAILBOX_DELETED => 0,
+        _ => return Ok(None),
+    };
+    let before = if change.kind == MAILBOX_DELETED {
+        change.stamp
+    } else {
+        let newer = beside().filter(Column::Uid.gt(change.uid)).order_by_asc(Column::Uid);
+        newer.into_tuple::<i64>().one(tx).await?.unwrap_or(change.stamp)
+    };
+    Ok(Some(Removal { mailbox, after, before }))
+}
+
+/// Reads texts; a message of several mailboxes once.
+struct Texts<'a> {
+    dir: &'a Path,
+    last: Option<(BodyLocation, Arc<str>)>,
+}
+
+impl Texts<'_> {
+    fn of(&mut self, row: &message::Model) -> Arc<str> {
+        let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };
+        if let Some((last, text)) = &self.last
+            && *last == at
+        {
+            return text.clone();
+        }
+        let text = text(self.dir, at).unwrap_or_else(|why| {
+            metrics::counter!(names::UNREADABLE).increment(1);
+            tracing::warn!(message.id = %row.id, mailbox = row.mailbox_id, uid = row.uid, %why, "indexed without its text");
+            Arc::default()
+        });
+        self.last = Some((at, text.clone()));
+        text
+    }
+}
+
+/// The readable text of the message at `at`.
+///
+/// # Errors
+/// What is wrong with its record, or that the parser failed on it.
+pub fn text(dir: &Path, at: BodyLocation) -> Result<Arc<str>, String> {
+    let raw = bodies::read(dir, at).map_err(|error| error.to_string())?;
+    let read = catch_unwind(AssertUnwindSafe(|| summary::summarize(&raw).text));
+    read.map_err(|_| "the parser failed on it".to_owned())
+}
+
+/// How many events a snapshot has after `position`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn count(store: &DatabaseConnection, position: i64) -> Result<u64, DbErr> {
+    use sea_orm::PaginatorTrait;
+    let arrivals = message::Entity::find().filter(message::Column::Stamp.gt(position)).count(store).await?;
+    Ok(arrivals + change::Entity::find().filter(change::Column::Stamp.gt(position)).count(store).await?)
+}

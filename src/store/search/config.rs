@@ -1,0 +1,10 @@
+//! Settings of the search index: `[search]`.
+
+crate::settings! {
+    /// The index that answers searches for words.
+    pub struct SearchConfig {
+        /// Keep a full-text index in `search.db`. Without it every search reads the messages it is asked about, a bounded
+        /// number for each page, and nothing is written beside the mail.
+        pub enabled: bool = true,
+    }
+}

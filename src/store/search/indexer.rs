@@ -1,0 +1,256 @@
+//! The thread that keeps the index up to date: it opens the file or makes it anew, follows the events of the store in
+//! batches, and gives way to receiving.
+//!
+//! The thread runs at the lowest priority, and while deliveries wait for the writer it rests after each batch, at most
+//! three times as long as the batch took: a quarter of its time is left to it however long the load lasts. What goes
+//! wrong with the file begins a new one; what goes wrong with the store is tried again. Closing or dropping the
+//! [`Search`] ends it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use entity::meta;
+use futures_util::FutureExt;
+use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
+use tokio::sync::{mpsc, watch};
+
+use super::index::{Index, Origin, Unfit, is_damage};
+use super::{Progress, Reading, Run, Search, batch, metrics as names};
+use crate::store::config::Defaults;
+use crate::store::connect;
+use crate::store::directory::Directory;
+use crate::store::incoming::Incoming;
+
+/// After a batch of less than [`FULL`] events: more in one batch are less work each.
+const LINGER: Duration = Duration::from_millis(100);
+const FULL: usize = 200;
+/// Looks for waiting deliveries.
+const GLANCE: Duration = Duration::from_millis(5);
+/// How often longer than a batch took the indexer may rest for deliveries.
+const RESTS: u32 = 3;
+/// Before what failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The lowest priority there is.
+const NICE: i32 = 19;
+/// Searches at once.
+const READERS: u32 = 4;
+
+/// What the indexer needs of the store.
+pub struct Surroundings {
+    pub directory: Directory,
+    pub lineage: u32,
+    pub defaults: Defaults,
+    /// Deliveries that wait for the writer.
+    pub queue: mpsc::WeakSender<Incoming>,
+    pub progress: Arc<Progress>,
+}
+
+/// Starts the indexer.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(around: Surroundings) -> std::io::Result<Search> {
+    super::metrics::describe();
+    let (run, told) = watch::channel(Run::On);
+    let reading = Reading::default();
+    let progress = around.progress.clone();
+    let indexer = Indexer { around, reading: reading.clone(), told };
+    let thread = std::thread::Builder::new().name("store-indexer".into()).spawn(move || {
+        // On Linux this is the priority of the thread, and of those it makes: SQLite's is one of them.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime.block_on(indexer.run()),
+            Err(error) => tracing::error!(%error, "the indexer cannot run"),
+        }
+    })?;
+    Ok(Search { progress, reading, run, thread: parking_lot::Mutex::new(Some(thread)) })
+}
+
+struct Indexer {
+    around: Surroundings,
+    reading: Reading,
+    told: watch::Receiver<Run>,
+}
+
+/// Why a step was not made.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the store: {0}")]
+    Store(DbErr),
+    #[error("the search index: {0}")]
+    Index(DbErr),
+}
+
+/// What there is to do after a step.
+enum Next {
+    /// More waits.
+    On,
+    /// Nothing waits; so many events were taken in.
+    Head(usize),
+}
+
+impl Indexer {
+    async fn run(mut self) {
+        while self.on() {
+            match AssertUnwindSafe(self.follow()).catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the search index falls behind; it is tried again"),
+                Err(_) => tracing::error!("the indexer panicked and starts again"),
+            }
+            *self.reading.write() = None;
+            self.rest(PAUSE).await;
+        }
+    }
+
+    /// Opens both sides and follows the store until told to stop or something fails.
+    async fn follow(&mut self) -> Result<(), Failure> {
+        let store = connect::reading(&self.around.directory.database, 1).await.map_err(Failure::Store)?;
+        let mut index = self.open(&store).await?;
+        let outcome = loop {
+            let began = Instant::now();
+            if !self.on() {
+                break Ok(());
+            }
+            if self.around.progress.damaged.swap(false, Ordering::AcqRel) {
+                index = self.renew(&store, index).await?;
+            }
+            match self.step(&store, &mut index).await {
+                Ok(Next::On) => self.give_way(began.elapsed()).await,
+                Ok(Next::Head(events)) => self.wait(events).await,
+                Err(Failure::Index(error)) if is_damage(&error) => {
+                    tracing::error!(%error, "the search index is damaged");
+                    index = self.renew(&store, index).await?;
+                }
+                Err(failure) => break Err(failure),
+            }
+        };
+        let reading = self.reading.write().take();
+        let _ = store.close().await;
+        let sealed = outcome.is_ok() && *self.told.borrow() == Run::Seal;
+        if let Some(reading) = reading.filter(|_| sealed) {
+            // A search that takes longer leaves a file without a seal. Without `Seal` nobody is waited for: who drops
+            // the store may be the one that would have to give a connection back.
+            let _ = tokio::time::timeout(PAUSE, reading.close()).await;
+        }
+        index.close(sealed).await;
+        outcome
+    }
+
+    /// The file that is there, or a new one; from here on it is asked.
+    async fn open(&self, store: &DatabaseConnection) -> Result<Index, Failure> {
+        let origin = self.origin(store).await?;
+        match Index::open(&self.around.directory.search, origin).await {
+            Ok(index) => self.publish(store, index).await,
+            Err(unfit) => self.create(store, origin, &unfit).await,
+        }
+    }
+
+    async fn renew(&self, store: &DatabaseConnection, damaged: Index) -> Result<Index, Failure> {
+        *self.reading.write() = None;
+        damaged.close(false).await;
+        let origin = self.origin(store).await?;
+        self.create(store, origin, &Unfit::Damaged("a page could not be read".into())).await
+    }
+
+    async fn create(&self, store: &DatabaseConnection, origin: Origin, why: &Unfit) -> Result<Index, Failure> {
+        metrics::counter!(names::REBUILDS, "reason" => why.reason()).increment(1);
+        let path = &self.around.directory.search;
+        let index = Index::create(path, origin).await.map_err(Failure::Index)?;
+        let index = self.publish(store, index).await?;
+        let messages = self.around.progress.lag();
+        if matches!(why, Unfit::Missing) && messages == 0 {
+            tracing::info!(path = %path.display(), "a new search index");
+        } else {
+            tracing::warn!(path = %path.display(), %why, messages, "the search index is made anew");
+        }
+        Ok(index)
+    }
+
+    /// Reckons the lag and lets searches see the index.
+    async fn publish(&self, store: &DatabaseConnection, index: Index) -> Result<Index, Failure> {
+        let progress = &self.around.progress;
+        let committed = progress.committed.load(Ordering::Acquire);
+        let waiting = batch::count(store, index.position).await.map_err(Failure::Store)?;
+        let (committed, waiting) = (i64::try_from(committed), i64::try_from(waiting));
+        progress.done.store(committed.unwrap_or(0) - waiting.unwrap_or(0), Ordering::Release);
+        *self.reading.write() = Some(connect::searching(&self.around.directory.search, READERS));
+        Ok(index)
+    }
+
+    async fn origin(&self, store: &DatabaseConnection) -> Result<Origin, Failure> {
+        let row = meta::Entity::find_by_id(1).one(store).await.map_err(Failure::Store)?;
+        let row = row.ok_or_else(|| Failure::Store(DbErr::RecordNotFound("meta".into())))?;
+        Ok(Origin { lineage: self.around.lineage, head: row.stamp, floor: row.stream_floor })
+    }
+
+    /// Takes the next batch in.
+    async fn step(&self, store: &DatabaseConnection, index: &mut Index) -> Result<Next, Failure> {
+        let progress = &self.around.progress;
+        let began = Instant::now();
+        // Read before the snapshot: all of these are in it.
+        let committed = progress.committed.load(Ordering::Acquire);
+        let Surroundings { directory, lineage, defaults, .. } = &self.around;
+        let read = batch::read(store, &directory.bodies, index.position, *lineage, defaults);
+        let batch = read.await.map_err(Failure::Store)?;
+        for removal in &batch.removals {
+            let mut more = true;
+            while more {
+                let (gone, left) = index.remove(removal).await.map_err(Failure::Index)?;
+                metrics::counter!(names::REMOVED).increment(gone);
+                more = left;
+            }
+        }
+        let added = batch.documents.len() as u64;
+        if batch.end > index.position {
+            index.add(batch.documents, batch.end).await.map_err(Failure::Index)?;
+        }
+        if batch.head {
+            progress.done.store(i64::try_from(committed).unwrap_or(i64::MAX), Ordering::Release);
+        } else {
+            progress.done.fetch_add(i64::try_from(batch.events).unwrap_or(0), Ordering::AcqRel);
+        }
+        metrics::gauge!(names::LAG).set(u32::try_from(progress.lag()).unwrap_or(u32::MAX));
+        if batch.events > 0 {
+            metrics::counter!(names::INDEXED).increment(added);
+            metrics::histogram!(names::BATCH).record(began.elapsed());
+        }
+        Ok(if batch.head { Next::Head(batch.events) } else { Next::On })
+    }
+
+    /// Rests while deliveries wait for the writer.
+    async fn give_way(&mut self, worked: Duration) {
+        let began = Instant::now();
+        while self.on() && self.busy() && began.elapsed() < worked * RESTS {
+            self.rest(GLANCE).await;
+        }
+    }
+
+    fn busy(&self) -> bool {
+        self.around.queue.upgrade().is_some_and(|queue| queue.capacity() < queue.max_capacity())
+    }
+
+    /// Waits for the next commit; first a moment for more of them, unless a whole batch came at once.
+    async fn wait(&mut self, events: usize) {
+        if events < FULL {
+            self.rest(LINGER).await;
+        }
+        let progress = self.around.progress.clone();
+        tokio::select! {
+            () = progress.wake.notified() => {}
+            _ = self.told.wait_for(|run| *run != Run::On) => {}
+        }
+    }
+
+    async fn rest(&mut self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            _ = self.told.wait_for(|run| *run != Run::On) => {}
+        }
+    }
+
+    fn on(&self) -> bool {
+        *self.told.borrow() == Run::On && self.told.has_changed().is_ok()
+    }
+}

@@ -1,0 +1,454 @@
+//! The search index against `Query::matches`: the same answers when it is whole, behind, damaged, absent or turned off.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mailroom::mail::id::DeliveryId;
+use mailroom::mail::query::{Candidate, Query};
+use mailroom::mail::summary::{Listed, summarize};
+use mailroom::mail::time::Timestamp;
+use mailroom::store::{
+    Deletion, Incoming, ListRequest, MailboxPatch, MessagePatch, NewMailbox, Position, Scope, Store, Ttl, WriteFailed,
+};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use sea_orm::{ConnectionTrait, Statement};
+
+use crate::store_suite::support::{Fixture, incoming, key};
+use crate::support::until;
+
+fn delivery(to: &[&str], raw: &str) -> (Incoming, tokio::sync::oneshot::Receiver<Result<(), WriteFailed>>) {
+    let (incoming, answer) = incoming(to, raw.as_bytes());
+    (Incoming { summary: Arc::new(summarize(raw.as_bytes())), ..incoming }, answer)
+}
+
+async fn put(fixture: &Fixture, to: &[&str], raw: &str) -> DeliveryId {
+    let (incoming, answer) = delivery(to, raw);
+    let id = incoming.id;
+    fixture.store.append(incoming).map_err(drop).unwrap();
+    answer.await.unwrap().unwrap();
+    id
+}
+
+fn mail(subject: &str, text: &str) -> String {
+    format!(
+        "From: Ann Müller <ann@sender.test>\r\nTo: Bob <bob@example.com>\r\nSubject: {subject}\r\n\
+         MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\r\n"
+    )
+}
+
+async fn indexed(store: &Store) {
+    until("the index to be at the head", || async { store.status().index_lag == 0 }).await;
+}
+
+fn request(scope: &Scope, q: &str, limit: u32, page: Option<String>) -> ListRequest {
+    let query = Some(Query::parse(q).unwrap());
+    ListRequest { scope: scope.clone(), limit, page, unread: false, since: None, query }
+}
+
+/// All that a search finds, page by page, in its order.
+async fn found_by(store: &Store, scope: &Scope, q: &str, limit: u32) -> Vec<Listed> {
+    let mut found = Vec::new();
+    let mut page = None;
+    loop {
+        let list = store.list(&request(scope, q, limit, page)).await.unwrap();
+        assert!(list.items.len() <= limit as usize);
+        found.extend(list.items);
+        page = list.next;
+        if page.is_none() {
+            return found;
+        }
+    }
+}
+
+async fn found(store: &Store, to: &str, q: &str) -> Vec<u64> {
+    found_by(store, &Scope::Mailbox(key(to)), q, 100).await.iter().map(|item| item.uid).collect()
+}
+
+/// Every message of the scope with its text, newest first.
+async fn everything(store: &Store, scope: &Scope) -> Vec<(Listed, Arc<str>)> {
+    let mut all = Vec::new();
+    for listed in found_by(store, scope, "", 1_000).await {
+        let message = store.message(&listed.mailbox, listed.id).await.unwrap().unwrap();
+        let text = summarize(&store.body(&message).await.unwrap()).text;
+        all.push((listed, text));
+    }
+    all
+}
+
+fn expected<'a>(all: &'a [(Listed, Arc<str>)], q: &str) -> Vec<&'a Listed> {
+    let query = Query::parse(q).unwrap();
+    all.iter().filter(|(listed, text)| query.matches(&Candidate { listed, text })).map(|(listed, _)| listed).collect()
+}
+
+const WORDS: &[&str] = &[
+    "alpha",
+    "Beta",
+    "gamma",
+    "invoice",
+    "Rechnung",
+    "Größe",
+    "STRASSE",
+    "straße",
+    "naïve",
+    "日本語の文章",
+    "東京都",
+    "東京タワー",
+    "手机iPhone",
+    "한국어",
+    "привет",
+    "Ёлка",
+    "code-482913",
+    "a.b@c.example",
+    "🙂",
+    "don't",
+    "x1",
+    "m5",
+    "the",
+    "of",
+    "unsubscribe",
+    "ﬁne",
+    "ＡＢＣ",
+    "١٢٣",
+];
+
+fn random_mail(random: &mut StdRng) -> String {
+    let words = |random: &mut StdRng, most: usize| {
+        let count = random.random_range(0..=most);
+        (0..count).map(|_| *WORDS.choose(random).unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let subject = words(random, 4);
+    let text = words(random, 30);
+    match random.random_range(0..6) {
+        0 => format!("Subject: {subject}\r\n\r\n{text}\r\n"),
+        1 => "no header at all".into(),
+        2 => mail(&subject, &text).replace("text/plain", "text/html"),
+        3 => format!(
+            "From: {} <{}@x.example>\r\nTo: a@b.example, \"{}\" <c@d.example>\r\nSubject: {subject}\r\n\
+             Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n\
+             --b\r\nContent-Disposition: attachment; filename=a.bin\r\n\r\n1234\r\n--b--\r\n",
+            WORDS.choose(random).unwrap(),
+            random.random_range(0..4),
+            WORDS.choose(random).unwrap(),
+        ),
+        _ => mail(&subject, &text),
+    }
+}
+
+fn random_query(random: &mut StdRng) -> String {
+    let mut terms = Vec::new();
+    for _ in 0..random.random_range(1..4) {
+        let word = *WORDS.choose(random).unwrap();
+        let other = *WORDS.choose(random).unwrap();
+        let start: String = word.chars().take(random.random_range(1..4)).collect();
+        let term = match random.random_range(0..14) {
+            0 => format!("-{word}"),
+            1 => format!("\"{word} {other}\""),
+            2 => format!("-\"{word} {other}\""),
+            3 => format!("{start}*"),
+            4 => format!("subject:{word}"),
+            5 => format!("-subject:{start}*"),
+            6 => ["from:ann", "from:x.example", "to:c@d.example", "to:box1", "-from:müller"]
+                .choose(random)
+                .unwrap()
+                .to_string(),
+            7 => format!("{word} OR {other}"),
+            8 => start,
+            9 => ["has:attachment", "-has:attachment", "is:unread", "is:read"].choose(random).unwrap().to_string(),
+            10 => ["larger:300", "smaller:300", "tag:red", "-tag:red", "before:2020-01-01", "after:2020-01-01"]
+                .choose(random)
+                .unwrap()
+                .to_string(),
+            _ => word.to_owned(),
+        };
+        terms.push(term);
+    }
+    terms.join(" ")
+}
+
+/// Mail in five mailboxes, some of it to two, some read, some tagged, some deleted.
+async fn fill(fixture: &Fixture, random: &mut StdRng, count: usize) {
+    let mut answers = Vec::new();
+    for _ in 0..count {
+        let boxes = ["box1@example.com", "box2@example.com", "box3@x.example", "東京@example.com", "b@c.example"];
+        let first = *boxes.choose(random).unwrap();
+        let second = *boxes.choose(random).unwrap();
+        let to: Vec<&str> = BTreeSet::from([first, second]).into_iter().collect();
+        let (incoming, answer) = delivery(&to[..random.random_range(1..=to.len())], &random_mail(random));
+        fixture.store.append(incoming).map_err(drop).unwrap();
+        answers.push(answer);
+    }
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+}
+
+async fn alter(fixture: &Fixture, random: &mut StdRng) {
+    for listed in found_by(&fixture.store, &Scope::All, "", 1_000).await {
+        match random.random_range(0..8) {
+            0 => {
+                let patch = MessagePatch { is_read: Some(true), tags: None };
+                fixture.store.update_message(&listed.mailbox, listed.id, patch).await.unwrap();
+            }
+            1 => {
+                let patch = MessagePatch { is_read: None, tags: Some(vec!["red".into()]) };
+                fixture.store.update_message(&listed.mailbox, listed.id, patch).await.unwrap();
+            }
+            2 => drop(fixture.store.delete_messages(&listed.mailbox, Deletion::One(listed.id)).await.unwrap()),
+            _ => {}
+        }
+    }
+}
+
+/// Every query finds what `matches` finds, in order, whatever the size of a page.
+async fn agrees(store: &Store, random: &mut StdRng, queries: usize) -> usize {
+    let scopes = [Scope::All, Scope::Mailbox(key("box1@example.com")), Scope::Mailbox(key("東京@example.com"))];
+    let mut hits = 0;
+    for scope in &scopes {
+        let all = everything(store, scope).await;
+        for _ in 0..queries {
+            let q = random_query(random);
+            let limit = *[1_000, 7, 2].choose(random).unwrap();
+            let found = found_by(store, scope, &q, limit).await;
+            let expected = expected(&all, &q);
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{q} in {scope:?}, {limit} a page");
+            hits += found.len();
+        }
+    }
+    hits
+}
+
+#[tokio::test]
+async fn the_index_finds_what_matches_finds() {
+    let random = &mut StdRng::seed_from_u64(7);
+    let fixture = Fixture::new().await;
+    fill(&fixture, random, 300).await;
+    // Wherever the indexer is just now.
+    assert!(agrees(&fixture.store, random, 20).await > 100);
+    alter(&fixture, random).await;
+    assert!(agrees(&fixture.store, random, 20).await > 100);
+    indexed(&fixture.store).await;
+    assert!(agrees(&fixture.store, random, 100).await > 1_000);
+}
+
+#[tokio::test]
+async fn without_an_index_messages_are_read() {
+    let random = &mut StdRng::seed_from_u64(8);
+    let fixture = Fixture::with(|config| config.search.enabled = false).await;
+    fill(&fixture, random, 120).await;
+    alter(&fixture, random).await;
+    assert!(agrees(&fixture.store, random, 30).await > 100);
+    assert!(!fixture.dir.path().join("search.db").exists());
+    let page = fixture.store.list(&request(&Scope::All, "alpha", 10, None)).await.unwrap();
+    assert_eq!(page.index_lag, None);
+}
+
+#[tokio::test]
+async fn words_phrases_beginnings_and_exclusions() {
+    let fixture = Fixture::new().await;
+    put(&fixture, &["a@x.test"], &mail("Your invoice", "The quick brown fox")).await;
+    put(&fixture, &["a@x.test"], &mail("請求書", "東京都の天気")).await;
+    put(&fixture, &["a@x.test"], &mail("Invoices", "brown quick")).await;
+    put(&fixture, &["b@x.test"], &mail("other", "quick brown")).await;
+    for at in ["before", "after"] {
+        for (q, expected) in [
+            ("invoice", vec![1]),
+            ("invoice*", vec![3, 1]),
+            ("\"quick brown\"", vec![1]),
+            ("quick brown", vec![3, 1]),
+            ("-quick", vec![2]),
+            ("-\"quick brown\"", vec![3, 2]),
+            ("quick -invoices", vec![1]),
+            ("東京", vec![2]),
+            ("京都", vec![2]),
+            ("天", vec![2]),
+            ("都東", vec![]),
+            ("subject:請求", vec![2]),
+            ("subject:quick", vec![]),
+            ("from:müller", vec![3, 2, 1]),
+            ("from:MULLER fox OR 天気", vec![2, 1]),
+            ("to:a@x.test fox", vec![1]),
+            ("to:b@x.test", vec![]),
+        ] {
+            assert_eq!(found(&fixture.store, "a@x.test", q).await, expected, "{q} {at} it is indexed");
+        }
+        assert_eq!(found_by(&fixture.store, &Scope::All, "quick", 2).await.len(), 3);
+        indexed(&fixture.store).await;
+    }
+}
+
+#[tokio::test]
+async fn since_and_unread_bound_a_search() {
+    let fixture = Fixture::new().await;
+    let first = put(&fixture, &["a@x.test"], &mail("one", "word")).await;
+    let at = fixture.store.list(&request(&Scope::All, "", 1, None)).await.unwrap().position;
+    let of_box = fixture.cursor("a@x.test").await;
+    put(&fixture, &["a@x.test"], &mail("two", "word")).await;
+    put(&fixture, &["b@x.test"], &mail("three", "word")).await;
+    let patch = MessagePatch { is_read: Some(true), tags: None };
+    fixture.store.update_message(&key("a@x.test"), first, patch).await.unwrap();
+    indexed(&fixture.store).await;
+    let subjects = async |request: ListRequest| {
+        let page = fixture.store.list(&request).await.unwrap();
+        page.items.into_iter().map(|item| item.subject).collect::<Vec<_>>()
+    };
+    let all = request(&Scope::All, "word", 10, None);
+    let mine = request(&Scope::Mailbox(key("a@x.test")), "word", 10, None);
+    assert_eq!(subjects(ListRequest { since: Some(at), ..all.clone() }).await, ["three", "two"]);
+    assert_eq!(subjects(ListRequest { unread: true, ..all }).await, ["three", "two"]);
+    assert_eq!(subjects(ListRequest { since: Some(Position::Mailbox(of_box)), ..mine.clone() }).await, ["two"]);
+    assert_eq!(subjects(mine).await, ["two", "one"]);
+}
+
+fn search_db(fixture: &Fixture) -> PathBuf {
+    fixture.dir.path().join("search.db")
+}
+
+/// When the file was made: the number of an inode may be used again.
+fn made(path: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(path).ok().map(|file| file.created().unwrap())
+}
+
+/// Rows in the index itself.
+async fn rows(path: &Path) -> i64 {
+    let db = sea_orm::Database::connect(format!("sqlite://{}?mode=ro", path.display())).await.unwrap();
+    let sql = "SELECT count(*) FROM messages";
+    let row = db.query_one_raw(Statement::from_string(sea_orm::DbBackend::Sqlite, sql)).await.unwrap().unwrap();
+    let count = row.try_get_by_index(0).unwrap();
+    db.close().await.unwrap();
+    count
+}
+
+#[tokio::test]
+async fn deleted_and_expired_messages_leave_the_index() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let new = |address: &str| NewMailbox {
+        key: key(address),
+        expires_at: None,
+        message_ttl: Ttl::Never,
+        max_messages: None,
+        max_bytes: None,
+        when_full: None,
+        token_hash: [address.as_bytes()[0]; 32],
+    };
+    store.create_mailbox(new("kept@x.test")).await.unwrap();
+    store.create_mailbox(new("short-lived@x.test")).await.unwrap();
+    store.create_mailbox(new("gone@x.test")).await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        let raw = mail(&format!("number {n}"), "word");
+        ids.push(put(&fixture, &["kept@x.test", "short-lived@x.test", "gone@x.test"], &raw).await);
+    }
+    indexed(store).await;
+    assert_eq!(rows(&search_db(&fixture)).await, 18);
+    store.delete_mailbox(&key("gone@x.test")).await.unwrap();
+    for id in [ids[0], ids[2], ids[5]] {
+        store.delete_messages(&key("kept@x.test"), Deletion::One(id)).await.unwrap();
+    }
+    let patch =
+        MailboxPatch { message_ttl: Some(Ttl::After(std::time::Duration::from_micros(1))), ..Default::default() };
+    store.alter_mailbox(&key("short-lived@x.test"), patch).await.unwrap();
+    // Out of sight at once, whatever the index has.
+    assert_eq!(found_by(store, &Scope::All, "word", 2).await.len(), 3);
+    assert_eq!(found(store, "kept@x.test", "word").await, [5, 4, 2]);
+    assert_eq!(found(store, "short-lived@x.test", "-other").await, [0; 0]);
+    let end = Timestamp(mailroom::clock::now_micros() + 120_000_000);
+    while store.expire(end).await.unwrap() {}
+    indexed(store).await;
+    assert_eq!(rows(&search_db(&fixture)).await, 3);
+    store.delete_messages(&key("kept@x.test"), Deletion::All).await.unwrap();
+    indexed(store).await;
+    assert_eq!(rows(&search_db(&fixture)).await, 0);
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_is_gone_on_from() {
+    let random = &mut StdRng::seed_from_u64(9);
+    let mut fixture = Fixture::new().await;
+    put(&fixture, &["box1@example.com"], &mail("first", "word")).await;
+    indexed(&fixture.store).await;
+    let file = made(&search_db(&fixture));
+    for _ in 0..5 {
+        fill(&fixture, random, 400).await;
+        fixture.restart().await;
+    }
+    assert!(agrees(&fixture.store, random, 5).await > 10);
+    indexed(&fixture.store).await;
+    assert!(agrees(&fixture.store, random, 20).await > 100);
+    assert_eq!(made(&search_db(&fixture)), file, "it was not made anew");
+}
+
+#[tokio::test]
+async fn the_lag_is_told() {
+    let fixture = Fixture::new().await;
+    let random = &mut StdRng::seed_from_u64(10);
+    fill(&fixture, random, 1_000).await;
+    let page = fixture.store.list(&request(&Scope::All, "alpha", 10, None)).await.unwrap();
+    assert!(page.index_lag.is_some());
+    indexed(&fixture.store).await;
+    assert_eq!(rows(&search_db(&fixture)).await as usize, found_by(&fixture.store, &Scope::All, "", 1_000).await.len());
+    let page = fixture.store.list(&request(&Scope::All, "alpha", 10, None)).await.unwrap();
+    assert_eq!(page.index_lag, Some(0));
+    let page = fixture.store.list(&request(&Scope::All, "has:attachment", 10, None)).await.unwrap();
+    assert_eq!(page.index_lag, None, "no words, no index");
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_made_anew() {
+    let random = &mut StdRng::seed_from_u64(11);
+    let mut fixture = Fixture::new().await;
+    fill(&fixture, random, 300).await;
+    indexed(&fixture.store).await;
+    let path = search_db(&fixture);
+    for round in 0..12 {
+        fixture.store.close().await;
+        let whole = std::fs::read(&path).unwrap();
+        let file = made(&path);
+        let mut bytes = whole.clone();
+        match round {
+            0 => bytes.truncate(whole.len() / 2),
+            1 => bytes.truncate(0),
+            2 => bytes = b"not a database, not at all".repeat(1_000),
+            3 => {
+                std::fs::remove_file(&path).unwrap();
+                bytes.clear();
+            }
+            _ => {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] ^= 1 << random.random_range(0..8);
+            }
+        }
+        if round != 3 {
+            std::fs::write(&path, bytes).unwrap();
+        }
+        fixture.open().await;
+        assert!(agrees(&fixture.store, random, 2).await < usize::MAX);
+        indexed(&fixture.store).await;
+        until("a new file", || async { made(&path).is_some_and(|made| Some(made) != file) }).await;
+        indexed(&fixture.store).await;
+        assert!(agrees(&fixture.store, random, 4).await < usize::MAX);
+        assert_eq!(rows(&path).await as usize, found_by(&fixture.store, &Scope::All, "", 1_000).await.len());
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_breaks_while_it_is_used_does_no_harm() {
+    let random = &mut StdRng::seed_from_u64(12);
+    let fixture = Fixture::new().await;
+    fill(&fixture, random, 400).await;
+    indexed(&fixture.store).await;
+    let path = search_db(&fixture);
+    let damaged = std::fs::File::options().write(true).open(&path).unwrap();
+    let length = damaged.metadata().unwrap().len();
+    for page in 1..length / 8_192 {
+        std::os::unix::fs::FileExt::write_all_at(&damaged, &[0xa5; 8_192], page * 8_192).unwrap();
+    }
+    let wal = std::fs::File::options().write(true).open(path.with_extension("db-wal")).unwrap();
+    wal.set_len(0).unwrap();
+    fill(&fixture, random, 400).await;
+    indexed(&fixture.store).await;
+    assert!(agrees(&fixture.store, random, 20).await > 100);
+}
