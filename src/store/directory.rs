@@ -1,7 +1,7 @@
 //! The data directory: who may use it, what format it has, where things lie.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::bodies::segment::sync_directory;
@@ -61,7 +61,7 @@ impl Directory {
     /// # Errors
     /// `InUse`, `Newer`, or what the system says of a path.
     pub fn claim(&self) -> Result<File, OpenError> {
-        std::fs::create_dir_all(&self.bodies).map_err(at(&self.bodies))?;
+        make(&self.bodies).map_err(at(&self.bodies))?;
         let path = self.root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
         match lock.try_lock() {
@@ -78,12 +78,15 @@ impl Directory {
     /// # Errors
     /// What the system says.
     pub fn sync(&self) -> Result<(), OpenError> {
-        for directory in [Some(self.root.as_path()), self.database.parent(), self.root.parent()].into_iter().flatten() {
-            // The parent of a relative path is empty: the working directory.
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            sync_directory(directory).map_err(at(directory))?;
+        for directory in [Some(self.root.as_path()), self.database.parent()].into_iter().flatten() {
+            sync_directory(named(directory)).map_err(at(directory))?;
         }
-        Ok(())
+        match self.root.parent().map(|parent| sync_directory(named(parent))) {
+            // Someone else made the directory for this user and keeps its surroundings to himself.
+            Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            Some(Err(error)) => Err(at(&self.root)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// # Errors
@@ -91,6 +94,8 @@ impl Directory {
     fn check_format(&self) -> Result<(), OpenError> {
         let path = self.root.join("format");
         let found = match std::fs::read_to_string(&path) {
+            // Empty is a power cut before it was written: the directory was new.
+            Ok(text) if text.is_empty() => 0,
             Ok(text) => text.trim().parse().map_err(|_| {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "does not hold a number");
                 OpenError::Io { path: path.clone(), error }
@@ -102,10 +107,35 @@ impl Directory {
             return Err(OpenError::Newer { path: self.root.clone(), found });
         }
         if found < FORMAT {
-            std::fs::write(&path, format!("{FORMAT}\n")).map_err(at(&path))?;
+            write_synced(&path, &format!("{FORMAT}\n")).map_err(at(&path))?;
         }
         Ok(())
     }
+}
+
+/// Makes a directory and what is missing above it. Each new name is synced: without it all that is in there is lost with a
+/// power cut, however well it was synced itself.
+fn make(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = named(directory.parent().unwrap_or(Path::new("")));
+    make(parent)?;
+    match std::fs::create_dir(directory) {
+        Err(error) if !directory.is_dir() => Err(error),
+        _ => sync_directory(parent),
+    }
+}
+
+/// The parent of a relative path is empty: the working directory.
+fn named(directory: &Path) -> &Path {
+    if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
+}
+
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -13,3 +13,4 @@ mod smtp_dialogues;
 mod sockets;
 mod store_suite;
 mod support;
+mod synced;

@@ -11,6 +11,8 @@ use super::{Api, PATIENCE, POLL, SmtpClient};
 /// Killed when dropped.
 pub struct Process {
     child: Child,
+    /// The child stands before the program and has it as a child of its own.
+    wrapped: bool,
     pub smtp: SocketAddr,
     pub http: SocketAddr,
     pub ops: SocketAddr,
@@ -25,6 +27,8 @@ pub struct Plan {
     pub ops: SocketAddr,
     /// What stands before the program, such as `strace` with its options.
     pub wrapper: Vec<String>,
+    /// The wrapper stays and runs the program as its child.
+    pub traced: bool,
     pub environment: Vec<(String, String)>,
 }
 
@@ -32,7 +36,7 @@ impl Plan {
     pub fn new(data: &Path) -> Self {
         let [smtp, http, ops] = free_addresses();
         let environment = vec![("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into())];
-        Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), environment }
+        Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }
 
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -57,7 +61,7 @@ impl Plan {
     /// Starts it and does not wait for anything.
     pub fn spawn(&self) -> Process {
         let child = self.command().spawn().expect("the program starts");
-        Process { child, smtp: self.smtp, http: self.http, ops: self.ops }
+        Process { child, wrapped: self.traced, smtp: self.smtp, http: self.http, ops: self.ops }
     }
 
     /// Starts it and waits until it is ready.
@@ -85,8 +89,14 @@ impl Process {
         }
     }
 
+    /// The process of the program itself.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        let id = self.child.id();
+        if !self.wrapped {
+            return id;
+        }
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("a child of ours");
+        children.split_whitespace().next().expect("it runs").parse().expect("a process id")
     }
 
     /// SIGKILL, as a power cut for everything but the page cache.
@@ -97,8 +107,9 @@ impl Process {
 
     /// SIGTERM, and how it ended.
     pub fn terminate(mut self) -> ExitStatus {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("a process of ours");
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.expect("a process id"), rustix::process::Signal::TERM)
+            .expect("a process of ours");
         self.child.wait().expect("is gone")
     }
 
