@@ -18,7 +18,7 @@ format() { "$CARGO" fmt --all --check; }
 lint() { "$CARGO" clippy --workspace --all-targets -- -D warnings; }
 unit() { "$CARGO" test --workspace --lib --bins; }
 integration() { "$CARGO" build --bin mailroom && "$CARGO" test --test it; }
-docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings" "$CARGO" doc --workspace --no-deps --quiet; }
+docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" "$CARGO" doc --workspace --no-deps --quiet; }
 javascript() { (cd tests/e2e && "$NPM" ci --no-audit --no-fund && "$NPM" run --silent check); }
 browser() {
     "$CARGO" build --bin mailroom || return 1

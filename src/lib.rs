@@ -31,7 +31,7 @@
 //! |---|---|
 //! | [`mail`] | nothing of this crate; pure |
 //! | [`smtp`] | mail; pure |
-//! | [`clock`], [`settings`] | std, serde, toml |
+//! | [`clock`], [mod@settings] | std, serde, toml |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
 //! | [`handoff`], [`supervise`] | mail, actix |
 //! | [`inbound`] | mail, smtp, store, clock, handoff, supervise |

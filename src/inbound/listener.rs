@@ -1,7 +1,7 @@
 //! Accepts SMTP connections: one socket, an accepting task on each arbiter, a session actor for each connection that
 //! finds a place; others hear 421 and are closed.
 //!
-//! Built by `app`. Ends when [`Listener::stop`] is called: no more connections, 421 to idle sessions, the others end
+//! Built by `app`. Ends when [`Sessions::drain`] is called: no more connections, 421 to idle sessions, the others end
 //! after what they have under way.
 
 use std::collections::HashMap;

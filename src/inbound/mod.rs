@@ -1,7 +1,8 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
-//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol over a [`line`], [`receipt`] notes one message;
-//! [`door`] admits and makes a [`delivery`]; [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
+//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
+//! [`receipt`] notes one message; [`door`] admits and makes a [`delivery`];
+//! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
 //! towards its subscribers ([`subscription`]); [`feed`] follows without an actor; [`retention`] (actor) removes what
 //! ended; [`policy`] (pure) says who receives mail.

@@ -1,6 +1,6 @@
 //! Header blocks: one field after the other with its raw value (RFC 5322 §2.2), and the values decoded.
 //!
-//! [`super::structure`] walks blocks with [`line`], the views of a message decode values with the rest. Everything is
+//! [`super::structure`] walks blocks with [`line()`], the views of a message decode values with the rest. Everything is
 //! linear: `mail-parser` decodes the values, but gets bounded ones, because it rescans what is unterminated.
 
 use std::borrow::Cow;

@@ -217,7 +217,7 @@ async fn nothing_answered_250_is_lost_by_killing_the_server() {
         }
     }
     let server = plan.start().await;
-    let log = log.borrow();
+    let log = std::rc::Rc::into_inner(log).expect("nobody else has it any more").into_inner();
     let count = |fate| log.sent.iter().filter(|sent| sent.fate == fate).count();
     let (answered, unknown) = (count(Fate::Answered), count(Fate::Unknown));
     println!("{answered} answered, {unknown} not, {} refused, {} deleted", count(Fate::Refused), log.deleted.len());
