@@ -82,7 +82,7 @@ impl Store {
                 return Ok(filling.page);
             }
             filling.most += HITS;
-            let hits = self.hits(tx, of, request, query, &asked, (before, &snapshot), &mut filling).await;
+            let hits = self.hits(tx, of, request, (query, &asked), (before, &snapshot), &mut filling).await;
             metrics::histogram!(names::QUERY).record(began.elapsed());
             match hits {
                 Ok(_) => return Ok(filling.page),
@@ -148,8 +148,7 @@ impl Store {
         tx: &DatabaseTransaction,
         of: &Of<'_>,
         request: &ListRequest,
-        query: &Query,
-        asked: &Fts,
+        (query, asked): (&Query, &Fts),
         (before, snapshot): (Option<i64>, &Snapshot),
         filling: &mut Filling,
     ) -> Result<Goes, Hitless> {
