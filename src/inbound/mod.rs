@@ -5,13 +5,14 @@
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
 //! towards its subscribers ([`subscription`]); [`feed`] follows without an actor; [`retention`] (actor) removes what
-//! ended; [`policy`] (pure) says who receives mail.
+//! ended; [`policy`] (pure) says who receives mail; [`fail`] is for tests of what a panic does.
 
 pub mod announcer;
 pub mod config;
 pub mod delivery;
 pub mod door;
 pub mod everything;
+pub mod fail;
 pub mod feed;
 pub mod gate;
 pub mod line;

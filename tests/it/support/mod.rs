@@ -5,11 +5,13 @@ pub mod api;
 pub mod process;
 pub mod server;
 pub mod smtp;
+pub mod socket;
 
 pub use api::Api;
 pub use process::Process;
 pub use server::TestServer;
 pub use smtp::SmtpClient;
+pub use socket::Socket;
 
 use std::time::{Duration, Instant};
 

@@ -44,6 +44,34 @@ impl SmtpClient {
         }
     }
 
+    /// Connects and greets; none when the server is not there or does not want to.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let mut client = Self { stream: BufReader::new(TcpStream::connect(address).await.ok()?) };
+        let greeted =
+            client.reply().await.starts_with("220 ") && client.attempt(b"EHLO client.test\r\n").await.is_some();
+        greeted.then_some(client)
+    }
+
+    /// Writes and hears the reply, if it is a good one; the server may go away meanwhile.
+    pub async fn attempt(&mut self, bytes: &[u8]) -> Option<String> {
+        self.stream.get_mut().write_all(bytes).await.ok()?;
+        let reply = self.reply().await;
+        reply.starts_with(['2', '3']).then_some(reply)
+    }
+
+    /// A transaction with one recipient; whether it was answered 250.
+    pub async fn try_send(&mut self, to: &str, message: &str) -> bool {
+        let mut wire = Vec::new();
+        mailroom::smtp::data::encode(message.as_bytes(), &mut wire);
+        let to = format!("RCPT TO:<{to}>\r\n");
+        for bytes in [b"MAIL FROM:<ann@sender.test>\r\n", to.as_bytes(), b"DATA\r\n", &wire] {
+            if self.attempt(bytes).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
     pub async fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).await.expect("writes");
     }

@@ -1,0 +1,90 @@
+//! A WebSocket client of `/v1/ws`, on a library that nobody here wrote.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Message;
+
+use super::PATIENCE;
+
+pub struct Socket(WebSocketStream<TcpStream>);
+
+/// What came.
+#[derive(Debug)]
+pub enum Heard {
+    Frame(Value),
+    /// The connection is over; the close code, where there was one.
+    Closed(Option<u16>),
+    /// Nothing in the time given.
+    Nothing,
+}
+
+impl Socket {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address, None).await.expect("a WebSocket")
+    }
+
+    /// None when the server is not there. `buffer` bounds what the system takes in for a client that does not read.
+    pub async fn try_connect(address: SocketAddr, buffer: Option<u32>) -> Option<Self> {
+        let socket = TcpSocket::new_v4().unwrap();
+        if let Some(buffer) = buffer {
+            socket.set_recv_buffer_size(buffer).unwrap();
+        }
+        let stream = socket.connect(address).await.ok()?;
+        let shake = tokio_tungstenite::client_async(format!("ws://{address}/v1/ws"), stream);
+        Some(Self(timeout(PATIENCE, shake).await.expect("an answer to the handshake").ok()?.0))
+    }
+
+    /// What comes next within `limit`, pings aside.
+    pub async fn hear_within(&mut self, limit: Duration) -> Heard {
+        let next = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Text(text))) => return Heard::Frame(serde_json::from_str(&text).expect("JSON")),
+                    Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map(|frame| frame.code.into())),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Heard::Closed(None),
+                }
+            }
+        };
+        timeout(limit, next).await.unwrap_or(Heard::Nothing)
+    }
+
+    /// The next frame of a connection that stays.
+    pub async fn hear(&mut self) -> Value {
+        match self.hear_within(PATIENCE).await {
+            Heard::Frame(frame) => frame,
+            other => panic!("{other:?} instead of a frame"),
+        }
+    }
+
+    /// Asks to follow; the answer comes as a frame. False when the connection is over.
+    pub async fn follow(&mut self, mailbox: &str, since: Option<&str>) -> bool {
+        let mut request = json!({"type": "subscribe", "mailbox": mailbox});
+        if let Some(since) = since {
+            request["since"] = since.into();
+        }
+        self.0.send(Message::text(request.to_string())).await.is_ok()
+    }
+
+    /// Follows from now on.
+    pub async fn subscribe(&mut self, mailbox: &str) {
+        assert!(self.follow(mailbox, None).await);
+        assert_eq!(self.hear().await["type"], "subscribed");
+    }
+
+    /// Goes with a RST, as a machine that was cut off and came back.
+    pub fn reset(self) {
+        let _ = socket2::SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Says goodbye and does not wait for the answer.
+    pub async fn leave(mut self) {
+        let _ = self.0.send(Message::Close(None)).await;
+    }
+}
