@@ -16,3 +16,4 @@ mod sockets;
 mod store_suite;
 mod support;
 mod synced;
+mod torn;

@@ -69,10 +69,13 @@ impl Writer {
 
     /// Whether every part can be stored; otherwise none is.
     fn admit(&self, delivery: &Delivery, now: i64) -> Result<(), WriteFailed> {
+        // What is on the disk already was admitted then; a commit that was lost may have made its mailbox, or room in it.
+        let again = delivery.at.is_some();
         for part in &delivery.parts {
-            match self.mailboxes.get(&part.mailbox).filter(|row| !columns::ended(row, now)) {
-                None if !part.create => return Err(WriteFailed::MailboxGone),
-                Some(row) if self.refuses(row, delivery.body.size) => return Err(WriteFailed::MailboxFull),
+            let known = self.mailboxes.get(&part.mailbox);
+            match known.filter(|row| !columns::ended(row, now)) {
+                None if !part.create && (known.is_some() || !again) => return Err(WriteFailed::MailboxGone),
+                Some(row) if !again && self.refuses(row, delivery.body.size) => return Err(WriteFailed::MailboxFull),
                 _ => {}
             }
         }
@@ -124,7 +127,8 @@ impl Writer {
         let place = self.event(&mut row, key, text, |_| Event::Received { message: listed });
         plan.rows.push(message_row(delivery, (part, texts), row.id, (place.modseq, place.stamp), at));
         self.segments.born(at.segment, at.length);
-        if self.full(unsigned(row.messages), unsigned(row.bytes), &row) && !plan.over.contains(key) {
+        let drops = columns::when_full_of(&row, &self.defaults) == WhenFull::DropOldest;
+        if drops && self.full(unsigned(row.messages), unsigned(row.bytes), &row) && !plan.over.contains(key) {
             plan.over.push(key.clone());
         }
         self.mailboxes.put(key.clone(), row, changed);

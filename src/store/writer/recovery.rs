@@ -64,8 +64,10 @@ impl Writer {
         let scan = scan(&bytes, committed);
         drop(bytes);
         let known = self.known(scan.found.iter().map(|found| found.record.head.id)).await?;
-        let (old, new): (Vec<Found>, Vec<Found>) =
+        let (old, mut new): (Vec<Found>, Vec<Found>) =
             scan.found.into_iter().partition(|found| known.contains(&found.record.head.id));
+        let mut seen = HashSet::new();
+        new.retain(|found| seen.insert(found.record.head.id));
         tracing::warn!(
             segment = number,
             found = new.len(),
