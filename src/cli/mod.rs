@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+mod backup;
+mod check;
 mod config;
 mod doctor;
 pub mod exit;
@@ -42,6 +44,10 @@ enum Command {
     Doctor(doctor::Options),
     /// Bring the database to this version's schema
     Migrate(migrate::Options),
+    /// Look at all mail and say what is damaged, beside a running server or without one
+    Check(check::Options),
+    /// Copy the data directory while mail flows
+    Backup(backup::Options),
     /// Put load on a server and measure it
     #[command(subcommand)]
     Stress(stress::Command),
@@ -72,6 +78,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Config(command)) => config::run(&command),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Migrate(options)) => migrate::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Check(options)) => check::run(&options),
+        Some(Command::Backup(options)) => backup::run(&options),
         Some(Command::Stress(command)) => stress::run(&command),
         Some(Command::Sink(options)) => sink::run(&options).map(|()| ExitCode::SUCCESS),
     }

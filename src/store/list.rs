@@ -35,6 +35,14 @@ impl Of<'_> {
             Self::All => None,
         }
     }
+
+    /// Where a row stands in the order of the list.
+    pub fn order(&self, row: &message::Model) -> i64 {
+        match self {
+            Self::Mailbox(..) => row.uid,
+            Self::All => row.stamp,
+        }
+    }
 }
 
 /// A candidate for a page: where it stands in the order, and its row.
@@ -135,7 +143,7 @@ impl Store {
         loop {
             let rows = select(of, request, before).limit(wanted as u64).all(tx).await?;
             let last_lot = rows.len() < wanted;
-            before = rows.last().map(|row| order(of, row)).or(before);
+            before = rows.last().map(|row| of.order(row)).or(before);
             let living = self.living_lines(tx, of, rows).await?;
             // What has ended is a prefix of a mailbox: below a lot of such there is nothing else.
             let below_end = living.is_empty() && matches!(of, Of::Mailbox(..));
@@ -164,7 +172,7 @@ impl Store {
                 return None;
             }
             let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };
-            let (order, stamp) = (order(of, &row), row.stamp);
+            let (order, stamp) = (of.order(&row), row.stamp);
             let listed = columns::listed(row, owner, key, self.inner.shared.lineage, defaults);
             Some(Line { order, stamp, listed, at })
         };
@@ -205,13 +213,6 @@ pub(super) async fn living_by_id(
         }
     }
     Ok(living)
-}
-
-fn order(of: &Of<'_>, row: &message::Model) -> i64 {
-    match of {
-        Of::Mailbox(..) => row.uid,
-        Of::All => row.stamp,
-    }
 }
 
 /// Rows of the list in its order, filtered by what columns can tell.
@@ -267,6 +268,11 @@ fn condition(condition: &Condition) -> Option<Where> {
         Condition::Tag(_) => return None,
     };
     Some(Where::all().add(holds))
+}
+
+/// The page that begins with the line at `order`.
+pub(super) fn page_from(order: i64) -> String {
+    format!("{:x}", order.saturating_add(1))
 }
 
 fn parse_page(page: &str) -> Result<i64, StoreError> {

@@ -8,8 +8,10 @@
 //! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
 //! pages; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
+pub mod backup;
 pub mod bodies;
 pub mod cache;
+pub mod check;
 pub(crate) mod columns;
 pub mod compaction;
 pub mod config;

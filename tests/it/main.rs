@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod api;
+mod backup;
+mod check;
 mod cli;
 mod crash;
 mod events;

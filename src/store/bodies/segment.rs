@@ -66,7 +66,19 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// When it is missing or is not a segment of this version.
 pub fn open(dir: &Path, number: i64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).open(path(dir, number))?;
+    known(OpenOptions::new().read(true).write(true), dir, number)
+}
+
+/// Opens a segment to read from it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_read(dir: &Path, number: i64) -> io::Result<File> {
+    known(OpenOptions::new().read(true), dir, number)
+}
+
+fn known(how: &OpenOptions, dir: &Path, number: i64) -> io::Result<File> {
+    let file = how.open(path(dir, number))?;
     let mut header = [0; 12];
     file.read_exact_at(&mut header, 0)?;
     if header.starts_with(MAGIC) && header.ends_with(&VERSION.to_le_bytes()) {

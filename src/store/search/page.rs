@@ -12,7 +12,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use super::{Snapshot, batch, index, metrics as names};
 use crate::mail::query::{Candidate, Condition, Fts, Query};
-use crate::store::list::{Line, Of, after, select};
+use crate::store::list::{self, Line, Of, after, select};
 use crate::store::messages::{ListRequest, MessagePage};
 use crate::store::{Store, StoreError, unavailable};
 
@@ -48,7 +48,7 @@ impl Filling {
     /// Takes the next line in order, one that belongs to the list or not.
     pub(in crate::store) fn take(&mut self, line: Line, belongs: bool) -> Goes {
         if self.looked >= self.most || (belongs && self.page.items.len() >= self.limit) {
-            self.page.next = Some(format!("{:x}", line.order.saturating_add(1)));
+            self.page.next = Some(list::page_from(line.order));
             return Goes::Ended;
         }
         self.looked += 1;
@@ -70,50 +70,74 @@ impl Store {
         before: Option<i64>,
     ) -> Result<MessagePage, StoreError> {
         let began = Instant::now();
+        let asking = Asking { store: self, tx, of, request, query, before };
         let search = self.inner.search.as_ref();
-        let index_lag = if query.fts().is_some() { search.map(super::Search::lag) } else { None };
-        let empty = || MessagePage { index_lag, ..super::super::list::empty() };
-        if let (Some(search), Some(asked)) = (search, query.fts())
+        let words = query.fts();
+        let index_lag = words.as_ref().and(search).map(super::Search::lag);
+        let filling = || Filling::new(MessagePage { index_lag, ..list::empty() }, request.limit, READ);
+        if let (Some(search), Some(words)) = (search, words)
             && let Some(snapshot) = search.snapshot().await
         {
-            let mut filling = Filling::new(empty(), request.limit, READ);
-            let newer = Some(snapshot.position);
-            if self.read_on(tx, of, request, query, (before, newer), &mut filling).await? == Goes::Ended {
-                return Ok(filling.page);
-            }
-            filling.most += HITS;
-            let hits = self.hits(tx, of, request, (query, &asked), (before, &snapshot), &mut filling).await;
+            let mut filling = filling();
+            let found = asking.indexed(&words, &snapshot, &mut filling).await;
             metrics::histogram!(names::QUERY).record(began.elapsed());
-            match hits {
+            match found {
                 Ok(_) => return Ok(filling.page),
-                Err(Hitless::Store(error)) => return Err(unavailable(error)),
-                Err(Hitless::Index(error)) => search.failed(&error),
+                Err(Failure::Store(error)) => return Err(error),
+                Err(Failure::Index(error)) => search.failed(&error),
             }
         }
-        let mut filling = Filling::new(empty(), request.limit, READ);
-        self.read_on(tx, of, request, query, (before, None), &mut filling).await?;
+        let mut filling = filling();
+        asking.read(None, &mut filling).await?;
         Ok(filling.page)
+    }
+}
+
+/// Why the index could not fill a page.
+enum Failure {
+    Store(StoreError),
+    Index(DbErr),
+}
+
+impl Failure {
+    fn store(error: DbErr) -> Self {
+        Self::Store(unavailable(error))
+    }
+}
+
+/// A search in one snapshot of the store.
+struct Asking<'a> {
+    store: &'a Store,
+    tx: &'a DatabaseTransaction,
+    of: &'a Of<'a>,
+    request: &'a ListRequest,
+    query: &'a Query,
+    before: Option<i64>,
+}
+
+impl Asking<'_> {
+    /// What is newer than the index, then what the index finds.
+    async fn indexed(&self, words: &Fts, snapshot: &Snapshot, filling: &mut Filling) -> Result<Goes, Failure> {
+        if self.read(Some(snapshot.position), filling).await.map_err(Failure::Store)? == Goes::Ended {
+            return Ok(Goes::Ended);
+        }
+        filling.most += HITS;
+        self.hits(words, snapshot, filling).await
     }
 
     /// Asks messages one by one, newest first, down to the stamp `newer`, which is left out.
-    async fn read_on(
-        &self,
-        tx: &DatabaseTransaction,
-        of: &Of<'_>,
-        request: &ListRequest,
-        query: &Query,
-        (mut before, newer): (Option<i64>, Option<i64>),
-        filling: &mut Filling,
-    ) -> Result<Goes, StoreError> {
+    async fn read(&self, newer: Option<i64>, filling: &mut Filling) -> Result<Goes, StoreError> {
+        let mut before = self.before;
         let mut wanted = FEW;
         loop {
-            let mut lines = self.lines(tx, of, request, before, wanted).await.map_err(unavailable)?;
+            let lines = self.store.lines(self.tx, self.of, self.request, before, wanted);
+            let mut lines = lines.await.map_err(unavailable)?;
             let last_lot = lines.len() < wanted;
             before = lines.last().map(|line| line.order).or(before);
             let fetched = lines.len();
             lines.retain(|line| newer.is_none_or(|newer| line.stamp > newer));
             let reached = lines.len() < fetched;
-            for (line, matches) in self.matching(query, lines).await? {
+            for (line, matches) in self.matching(lines).await? {
                 if filling.take(line, matches) == Goes::Ended {
                     return Ok(Goes::Ended);
                 }
@@ -126,11 +150,11 @@ impl Store {
     }
 
     /// Which of `lines` match. The text of one that cannot be read is empty, as in the index.
-    async fn matching(&self, query: &Query, lines: Vec<Line>) -> Result<Vec<(Line, bool)>, StoreError> {
+    async fn matching(&self, lines: Vec<Line>) -> Result<Vec<(Line, bool)>, StoreError> {
         if lines.is_empty() {
             return Ok(Vec::new());
         }
-        let (dir, query) = (self.inner.bodies.clone(), query.clone());
+        let (dir, query) = (self.store.inner.bodies.clone(), self.query.clone());
         let asked = tokio::task::spawn_blocking(move || {
             let ask = |line: Line| {
                 let text = if query.needs_text() { batch::text(&dir, line.at).unwrap_or_default() } else { "".into() };
@@ -143,28 +167,21 @@ impl Store {
     }
 
     /// Fills the page with what the index finds.
-    async fn hits(
-        &self,
-        tx: &DatabaseTransaction,
-        of: &Of<'_>,
-        request: &ListRequest,
-        (query, asked): (&Query, &Fts),
-        (before, snapshot): (Option<i64>, &Snapshot),
-        filling: &mut Filling,
-    ) -> Result<Goes, Hitless> {
-        let (oldest, newest) = bounds(tx, of, request, before).await.map_err(Hitless::Store)?;
+    async fn hits(&self, words: &Fts, snapshot: &Snapshot, filling: &mut Filling) -> Result<Goes, Failure> {
+        let (oldest, newest) = self.bounds().await.map_err(Failure::store)?;
         let mut below = newest.min(snapshot.position.saturating_add(1));
-        let mut wanted = FEW.max(request.limit as usize + 1);
+        let mut wanted = FEW.max(self.request.limit as usize + 1);
         loop {
-            let found = index::find(&snapshot.tx, asked, of.mailbox_id(), (oldest, below), wanted as u64);
-            let found = found.await.map_err(Hitless::Index)?;
-            let last_lot = found.len() < wanted;
+            let found = index::find(&snapshot.tx, words, self.of.mailbox_id(), (oldest, below), wanted as u64);
+            let found = found.await.map_err(Failure::Index)?;
+            let (hits, last_lot) = (found.len(), found.len() < wanted);
             below = found.last().copied().unwrap_or(below);
-            let rows = select(of, request, None).filter(message::Column::Stamp.is_in(found)).all(tx);
-            let rows = rows.await.map_err(Hitless::Store)?;
-            let seen = wanted.saturating_sub(rows.len());
-            for line in self.living_lines(tx, of, rows).await.map_err(Hitless::Store)? {
-                let belongs = tags_hold(query, &line);
+            let rows = select(self.of, self.request, None).filter(message::Column::Stamp.is_in(found)).all(self.tx);
+            let rows = rows.await.map_err(Failure::store)?;
+            // Those that the columns sorted out were looked at too.
+            filling.looked += hits.saturating_sub(rows.len());
+            for line in self.store.living_lines(self.tx, self.of, rows).await.map_err(Failure::store)? {
+                let belongs = tags_hold(self.query, &line);
                 if filling.take(line, belongs) == Goes::Ended {
                     return Ok(Goes::Ended);
                 }
@@ -172,33 +189,41 @@ impl Store {
             if last_lot {
                 return Ok(Goes::On);
             }
-            // Those that the columns sorted out were looked at too.
-            filling.looked += seen;
+            if filling.looked >= filling.most {
+                filling.page.next = self.order_below(below).await.map_err(Failure::store)?;
+                return Ok(Goes::Ended);
+            }
             wanted = (wanted * 2).min(MANY);
         }
     }
-}
 
-/// Why the index could not fill a page.
-enum Hitless {
-    Store(DbErr),
-    Index(DbErr),
-}
+    /// The page that begins with the first message below the stamp `below`; none when there is none.
+    async fn order_below(&self, below: i64) -> Result<Option<String>, DbErr> {
+        let next = select(self.of, self.request, None).filter(message::Column::Stamp.lt(below)).limit(1);
+        let next = next.one(self.tx).await?.map(|row| self.of.order(&row));
+        Ok(next.map(list::page_from))
+    }
 
-/// The stamps between which a list lies, both left out.
-async fn bounds(
-    tx: &DatabaseTransaction,
-    of: &Of<'_>,
-    request: &ListRequest,
-    before: Option<i64>,
-) -> Result<(i64, i64), DbErr> {
-    use message::Column;
-    let since = after(of, request.since);
-    let Some(mailbox) = of.mailbox_id() else {
-        return Ok((since.unwrap_or(0), before.unwrap_or(i64::MAX)));
-    };
-    // The nearest message at or below a UID.
-    let stamp = async |uid: i64| {
+    /// The stamps between which the list lies, both left out.
+    async fn bounds(&self) -> Result<(i64, i64), DbErr> {
+        let since = after(self.of, self.request.since);
+        let Some(mailbox) = self.of.mailbox_id() else {
+            return Ok((since.unwrap_or(0), self.before.unwrap_or(i64::MAX)));
+        };
+        let oldest = match since {
+            Some(since) => self.stamp_at(mailbox, since).await?,
+            None => 0,
+        };
+        let newest = match self.before {
+            Some(before) => self.stamp_at(mailbox, before.saturating_sub(1)).await?.saturating_add(1),
+            None => i64::MAX,
+        };
+        Ok((oldest, newest))
+    }
+
+    /// The stamp of the nearest message at or below a UID; zero when there is none.
+    async fn stamp_at(&self, mailbox: i64, uid: i64) -> Result<i64, DbErr> {
+        use message::Column;
         let nearest = message::Entity::find()
             .select_only()
             .column(Column::Stamp)
@@ -206,17 +231,8 @@ async fn bounds(
             .filter(Column::Uid.lte(uid))
             .order_by_desc(Column::Uid)
             .limit(1);
-        Ok::<i64, DbErr>(nearest.into_tuple::<i64>().one(tx).await?.unwrap_or(0))
-    };
-    let oldest = match since {
-        Some(since) => stamp(since).await?,
-        None => 0,
-    };
-    let newest = match before {
-        Some(before) => stamp(before.saturating_sub(1)).await?.saturating_add(1),
-        None => i64::MAX,
-    };
-    Ok((oldest, newest))
+        Ok(nearest.into_tuple::<i64>().one(self.tx).await?.unwrap_or(0))
+    }
 }
 
 /// Tags are text in their column, which SQL does not look into.

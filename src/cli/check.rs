@@ -1,0 +1,95 @@
+//! `mailroom check`: looks at all mail in a data directory, beside a server or without one.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::serve::Place;
+use crate::store::check::{self, Finding, Summary, Watch};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// One JSON object a line: what was found, then the summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks at everything and prints what is wrong.
+///
+/// # Errors
+/// There is nothing to look at, or it cannot be read.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = options.place.read()?.store();
+    let summary = look(&config, options.json)?;
+    Ok(if summary.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks at a data directory and prints what is found.
+///
+/// # Errors
+/// As [`run`].
+pub fn look(config: &crate::store::Config, json: bool) -> anyhow::Result<Summary> {
+    let mut printer = Printer::new(json);
+    let summary = check::check(config, &mut printer);
+    printer.clear();
+    let summary = summary?;
+    let mut out = std::io::stdout();
+    if json {
+        writeln!(out, "{}", json!({ "summary": summary }))?;
+    } else {
+        writeln!(out, "{}", tell(&summary))?;
+    }
+    Ok(summary)
+}
+
+fn tell(summary: &Summary) -> String {
+    let Summary { messages, whole, gone, mailboxes, segments, bytes, damaged } = summary;
+    let gone = if *gone == 0 { String::new() } else { format!(", {gone} were deleted meanwhile") };
+    let verdict = if *damaged == 0 { "nothing is damaged".to_owned() } else { format!("{damaged} things are damaged") };
+    let mebibytes = bytes >> 20;
+    format!(
+        "{whole} of {messages} messages are whole{gone}; {mailboxes} mailboxes, {segments} segments, {mebibytes} MiB read: {verdict}"
+    )
+}
+
+/// Prints findings as they come, and on a terminal how far it is.
+struct Printer {
+    json: bool,
+    terminal: bool,
+    shown: Option<Instant>,
+}
+
+/// Between two lines of progress.
+const EVERY: Duration = Duration::from_millis(200);
+
+impl Printer {
+    fn new(json: bool) -> Self {
+        Self { json, terminal: !json && std::io::stderr().is_terminal(), shown: None }
+    }
+
+    fn clear(&self) {
+        if self.shown.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+impl Watch for Printer {
+    fn found(&mut self, finding: &Finding) {
+        self.clear();
+        let line = if self.json { json!({ "finding": finding }).to_string() } else { finding.to_string() };
+        // Nobody reads on: the exit code still tells.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    fn progress(&mut self, done: u64, of: u64) {
+        if self.terminal && self.shown.is_none_or(|at| at.elapsed() >= EVERY) {
+            self.shown = Some(Instant::now());
+            eprint!("\r\x1b[K{done} of {of} messages");
+        }
+    }
+}

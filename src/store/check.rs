@@ -1,0 +1,213 @@
+//! `mailroom check`: whether everything in a data directory is what was written, message by message.
+//!
+//! Reads one snapshot of the database, beside a server that may go on, and every record that a row points at, in the order
+//! of their arrival, so that the files are read from front to back. [`bodies`] looks at messages, [`totals`] at mailboxes,
+//! changes and segments, [`around`] at the files beside. Memory does not grow with the mail. Changes nothing.
+
+mod around;
+mod bodies;
+mod totals;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use entity::{message, meta, segment};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, TransactionTrait};
+use serde::Serialize;
+
+use super::config::Config;
+use super::directory::{Directory, OpenError};
+use super::{columns, connect};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Something that was promised is not there or is not what it was.
+    Damage,
+    /// Worth knowing; the server deals with it by itself.
+    Notice,
+}
+
+/// One thing that was found; what does not apply is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<uuid::Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    pub why: String,
+}
+
+impl Finding {
+    fn damage(why: impl Into<String>) -> Self {
+        let (mailbox, uid, id, segment, offset) = (None, None, None, None, None);
+        Self { severity: Severity::Damage, mailbox, uid, id, segment, offset, why: why.into() }
+    }
+
+    fn notice(why: impl Into<String>) -> Self {
+        Self { severity: Severity::Notice, ..Self::damage(why) }
+    }
+
+    fn of_segment(self, number: i64) -> Self {
+        Self { segment: Some(number), ..self }
+    }
+
+    fn of_mailbox(self, address: impl Into<String>) -> Self {
+        Self { mailbox: Some(address.into()), ..self }
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.severity {
+            Severity::Damage => "damaged: ",
+            Severity::Notice => "notice: ",
+        })?;
+        let places = [
+            self.mailbox.as_ref().map(|mailbox| format!("mailbox {mailbox}")),
+            self.uid.map(|uid| format!("uid {uid}")),
+            self.id.map(|id| format!("message {id}")),
+            self.segment.map(|segment| format!("segment {segment}")),
+            self.offset.map(|offset| format!("offset {offset}")),
+        ];
+        let place: Vec<String> = places.into_iter().flatten().collect();
+        if place.is_empty() { f.write_str(&self.why) } else { write!(f, "{}: {}", place.join(", "), self.why) }
+    }
+}
+
+/// What was looked at, and how it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Rows of messages, each in one mailbox.
+    pub messages: u64,
+    /// Those whose body is there, byte for byte.
+    pub whole: u64,
+    /// Those that were deleted while the check ran.
+    pub gone: u64,
+    pub mailboxes: u64,
+    pub segments: u64,
+    /// Bytes of records that were read.
+    pub bytes: u64,
+    /// Findings of [`Severity::Damage`].
+    pub damaged: u64,
+}
+
+/// Hears of what the check does; called from its own thread.
+pub trait Watch {
+    fn found(&mut self, finding: &Finding);
+    /// Messages looked at, of how many.
+    fn progress(&mut self, done: u64, of: u64);
+}
+
+/// Why a check could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{0}: there is no database")]
+    Missing(PathBuf),
+    #[error("{path} cannot be read: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
+    /// The database is so broken that rows cannot be read.
+    #[error("{path} cannot be read to its end: {error}")]
+    Database { path: PathBuf, error: DbErr },
+}
+
+/// Looks at everything in the data directory of `config`. Blocks; makes a runtime of its own.
+///
+/// # Errors
+/// When there is nothing to look at, or the database breaks off; what was found until then was told.
+pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    let directory = Directory::new(config)?;
+    if !directory.database.exists() {
+        return Err(CheckError::Missing(directory.database));
+    }
+    let io = |error| CheckError::Io { path: config.data.clone(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
+    runtime.block_on(run(config, directory, watch))
+}
+
+async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    let path = directory.database.clone();
+    let broken = |error| CheckError::Database { path: path.clone(), error };
+    // Before the snapshot: a file that is there now and unknown then is not needed.
+    let files = around::files(&directory.bodies).map_err(|error| CheckError::Io { path: path.clone(), error })?;
+    let db = connect::reading(&directory.database, 2).await.map_err(broken)?;
+    let tx = db.begin().await.map_err(broken)?;
+    let meta = meta::Entity::find_by_id(1).one(&tx).await.map_err(broken)?;
+    let meta = meta.ok_or_else(|| broken(DbErr::RecordNotFound("meta".into())))?;
+    let segments = segment::Entity::find().all(&tx).await.map_err(broken)?;
+    let mut defaults = config.defaults;
+    // What the server reckoned with, whatever the settings are now.
+    let ttl = columns::unsigned(meta.message_ttl);
+    defaults.message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
+    let summary = Summary {
+        messages: message::Entity::find().count(&tx).await.map_err(broken)?,
+        segments: segments.len() as u64,
+        ..Summary::default()
+    };
+    let segments: HashMap<i64, Used> = segments.into_iter().map(|row| (row.number, Used::new(row))).collect();
+    let mut check = Check { directory, db, tx, meta, defaults, segments, summary, watch };
+    check.all(&files).await.map_err(broken)?;
+    let Check { db, tx, summary, .. } = check;
+    tx.commit().await.map_err(broken)?;
+    db.close().await.map_err(broken)?;
+    Ok(summary)
+}
+
+/// A segment as the database has it, and what the rows use of it.
+#[derive(Clone, Debug)]
+struct Used {
+    row: segment::Model,
+    /// Bytes of records by the rows that point at them.
+    live: i64,
+}
+
+impl Used {
+    fn new(row: segment::Model) -> Self {
+        Self { row, live: 0 }
+    }
+}
+
+/// A check on its way.
+struct Check<'a> {
+    directory: Directory,
+    /// For what happened after the snapshot.
+    db: DatabaseConnection,
+    /// The snapshot.
+    tx: DatabaseTransaction,
+    meta: meta::Model,
+    defaults: super::Defaults,
+    segments: HashMap<i64, Used>,
+    summary: Summary,
+    watch: &'a mut dyn Watch,
+}
+
+impl Check<'_> {
+    async fn all(&mut self, files: &[i64]) -> Result<(), DbErr> {
+        self.database().await?;
+        self.messages().await?;
+        self.mailboxes().await?;
+        self.unowned().await?;
+        self.changes().await?;
+        self.segments().await?;
+        self.files(files).await?;
+        self.search().await;
+        Ok(())
+    }
+
+    fn found(&mut self, finding: &Finding) {
+        if finding.severity == Severity::Damage {
+            self.summary.damaged += 1;
+        }
+        self.watch.found(finding);
+    }
+}
