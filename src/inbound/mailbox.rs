@@ -96,6 +96,24 @@ impl MailboxActor {
         true
     }
 
+    /// Publishes what the store says came next. It leaves out arrivals of messages that are gone since, so these values
+    /// rise but are not dense.
+    fn publish_missed(&mut self, event: &Arc<Announced>) {
+        let Some(place) = self.place else { return };
+        let first_life = place.incarnation == 0;
+        if event.cursor.incarnation != place.incarnation && !first_life {
+            return;
+        }
+        if first_life {
+            self.publisher.restart();
+        } else if event.cursor.modseq <= place.modseq {
+            return;
+        }
+        self.publisher.publish(event.cursor.modseq, event);
+        let ended = matches!(event.event, Event::MailboxDeleted {});
+        self.place = Some(if ended { Cursor::default() } else { event.cursor });
+    }
+
     /// Reads from the store what lies after the last published event, until there is nothing more.
     fn catch_up(&mut self, ctx: &mut Context<Self>) {
         self.heard_more = true;
@@ -115,13 +133,12 @@ impl MailboxActor {
         match read {
             Ok(Replay::Page { events, at: Position::Mailbox(at), head }) => {
                 for event in &events {
-                    if !actor.take(event) {
-                        // Dense values were promised; what is missing was pruned meanwhile.
-                        actor.publisher.reset(at.modseq, Position::Mailbox(at));
-                        actor.place = Some(at);
-                        break;
-                    }
+                    actor.publish_missed(event);
                 }
+                actor.place = actor.place.map(|place| {
+                    let ahead = at.incarnation == place.incarnation && at.modseq > place.modseq;
+                    if ahead { at } else { place }
+                });
                 if !head || actor.heard_more {
                     actor.catch_up(ctx);
                 }

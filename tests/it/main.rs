@@ -13,6 +13,7 @@ mod mime;
 mod order;
 mod receive;
 mod search;
+mod slow;
 mod smtp_dialogues;
 mod sockets;
 mod store_suite;
