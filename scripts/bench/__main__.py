@@ -5,6 +5,7 @@ installed are named as missing; their rows are left out, never filled in.
 """
 
 import argparse
+import subprocess
 import sys
 
 import rows
@@ -23,20 +24,28 @@ def main():
     unknown = [name for name in options.only if name not in rows.ALL]
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(rows.ALL)}")
-    results = []
+    machine, results, broken = describe(options.binary), [], 0
     for name in options.only or rows.ALL:
-        for result in rows.ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
-            print(result.line(), flush=True)
-            results.append(result)
-    text = render(describe(options.binary), results, options.quick)
-    print(text)
-    if options.write:
-        with open(options.write, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            for result in rows.ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
+                print(result.line(), flush=True)
+                results.append(result)
+                write(options.write, render(machine, results, options.quick))
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            print(f"{name}: not measured: {error}", file=sys.stderr)
+            broken += 1
+    print(render(machine, results, options.quick))
     missed = [result for result in results if result.met is False]
     if missed:
         print(f"{len(missed)} rows below their floor", file=sys.stderr)
-    return 1 if missed else 0
+    return 1 if missed or broken else 0
+
+
+def write(path, text):
+    """After every row, so that a long run which is cut off leaves what it measured."""
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
 
 sys.exit(main())
