@@ -1,6 +1,7 @@
 //! Giving disk space back: dead segment files are removed, mostly dead ones are emptied first.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use entity::{message, segment};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -9,7 +10,7 @@ use super::bodies;
 use super::messages::BodyLocation;
 use super::writer::requests::{Moving, Request};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, unavailable};
+use super::{Store, StoreError, columns, unavailable};
 use crate::mail::id::DeliveryId;
 
 /// Bytes copied in one transaction, so that deliveries do not wait long behind it.
@@ -52,7 +53,8 @@ impl Store {
         Ok(true)
     }
 
-    /// The closed segment of which the least is needed, if that is little enough to rewrite it.
+    /// The closed segment of which the least is needed, if that is little enough to rewrite it and there is room for it
+    /// twice: what is to give space back must not take the last of it.
     async fn sparsest_segment(&self) -> Result<Option<segment::Model>, StoreError> {
         let below = i64::from(self.inner.compact_below);
         let closed = segment::Entity::find()
@@ -62,10 +64,12 @@ impl Store {
             .all(&self.inner.read)
             .await
             .map_err(unavailable)?;
+        let free = self.inner.shared.space.free.load(Ordering::Relaxed);
         let tried = self.inner.tried.lock();
         let percent = |row: &segment::Model| row.live.saturating_mul(100) / row.total.max(1);
         Ok(closed
             .into_iter()
+            .filter(|row| columns::unsigned(row.live).saturating_mul(2) < free)
             .filter(|row| percent(row) < below && tried.get(&row.number) != Some(&row.live))
             .min_by_key(percent))
     }

@@ -39,10 +39,13 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 /// # Errors
 /// When the file cannot be opened or made.
 pub async fn writing(path: &Path) -> Result<DatabaseConnection, DbErr> {
-    let options = base(path)
+    // Said to a database that is there, the second writes to it, which a full disk would not let it.
+    let options = match std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        true => base(path),
+        false => base(path).page_size(PAGE_SIZE).auto_vacuum(SqliteAutoVacuum::Incremental),
+    };
+    let options = options
         .create_if_missing(true)
-        .page_size(PAGE_SIZE)
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", "0")

@@ -85,7 +85,7 @@ impl Store {
 fn index(
     directory: &Directory,
     config: &Config,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     queue: &mpsc::Sender<Incoming>,
 ) -> Result<Search, OpenError> {
     let around = Surroundings {
@@ -94,6 +94,7 @@ fn index(
         defaults: config.defaults,
         queue: queue.downgrade(),
         progress: shared.index.clone(),
+        shared: shared.clone(),
     };
     indexer::start(around).map_err(|error| OpenError::Io { path: directory.search.clone(), error })
 }

@@ -1,7 +1,8 @@
 //! Free disk space: below `[database] min_free` mail is refused, deletion and expiry go on.
 //!
 //! The writer looks at most once a second. A small reserve file lies beside the database: when the disk is full to the
-//! last byte all the same, it is given up so that deletions can be written; it is made again when there is space.
+//! last byte all the same, it is given up so that deletions can be written. Mail does not get that space: it is refused
+//! until there is enough beside it, when the reserve is made again.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,8 @@ impl Space {
         let Ok(stat) = rustix::fs::statvfs(&self.root) else { return seen.no_space.load(Ordering::Relaxed) };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let refused = self.failed.is_some_and(|at| at.elapsed() < AFTER_FAILURE);
-        let short = free < self.min_free || refused;
+        let kept = if self.reserve.exists() { 0 } else { RESERVE + RESERVE / 2 };
+        let short = free < self.min_free.saturating_add(kept) || refused;
         seen.free.store(free, Ordering::Relaxed);
         if seen.no_space.swap(short, Ordering::Relaxed) != short {
             tracing::warn!(free_bytes = free, min_free = self.min_free, refusing = short, "free disk space");

@@ -22,6 +22,7 @@ use crate::store::config::Defaults;
 use crate::store::connect;
 use crate::store::directory::Directory;
 use crate::store::incoming::Incoming;
+use crate::store::writer::Shared;
 
 /// After a batch of less than [`FULL`] events: more in one batch are less work each.
 const LINGER: Duration = Duration::from_millis(100);
@@ -45,6 +46,7 @@ pub struct Surroundings {
     /// Deliveries that wait for the writer.
     pub queue: mpsc::WeakSender<Incoming>,
     pub progress: Arc<Progress>,
+    pub shared: Arc<Shared>,
 }
 
 /// Starts the indexer.
@@ -115,6 +117,11 @@ impl Indexer {
             }
             if self.around.progress.damaged.swap(false, Ordering::AcqRel) {
                 index = self.renew(&store, index).await?;
+            }
+            if self.around.shared.space.no_space.load(Ordering::Relaxed) {
+                // What is left of the disk is for deletions. Searches read what is not indexed.
+                self.rest(PAUSE).await;
+                continue;
             }
             match self.step(&store, &mut index).await {
                 Ok(Next::On) => self.give_way(began.elapsed()).await,

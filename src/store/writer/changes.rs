@@ -1,6 +1,7 @@
 //! Changes by calls, by retention and by compaction: several in one transaction, each carried out in turn.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use entity::{change, mailbox, message};
 use sea_orm::sea_query::Expr;
@@ -75,7 +76,9 @@ impl Writer {
                 self.in_flight.reply(reply, Ok(()));
             }
             Request::DropDead(reply) => {
-                let dead = self.segments.drop_dead(tx).await?;
+                let short = self.shared.space.no_space.load(Ordering::Relaxed);
+                self.segments.close_spent(&self.bodies, crate::clock::now_micros(), short);
+                let dead = self.segments.drop_dead(tx, short).await?;
                 self.in_flight.reply(reply, Ok(dead.len()));
                 self.in_flight.dropped.extend(dead);
             }

@@ -15,6 +15,8 @@ use crate::store::connect;
 
 /// Rows between two checkpoints: some 10 MB of WAL.
 const EVERY: u64 = 16_000;
+/// What the pages that each commit writes again are worth, in rows: most of the WAL when mail comes one by one.
+const COMMIT: u64 = 50;
 /// Free pages given back in one step of an idle writer, and how many may stay for reuse.
 const VACUUM_STEP: i64 = 500;
 const SPARE_PAGES: i64 = 1_000;
@@ -45,16 +47,18 @@ impl Checkpointer {
 
     /// Counts what a commit wrote.
     pub fn wrote(&mut self, rows: u64) {
-        self.written += rows.max(1);
+        self.written += rows + COMMIT;
         self.stirred = true;
     }
 
     /// Starts a checkpoint when enough was written; ends one that is through.
-    pub async fn look(&mut self, db: &DatabaseConnection) {
+    ///
+    /// While the disk is `short` that is sooner: the WAL of deletions is not to fill it.
+    pub async fn look(&mut self, db: &DatabaseConnection, short: bool) {
         if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             self.end(db).await;
         }
-        if self.written >= EVERY && self.running.is_none() {
+        if self.written >= if short { EVERY / 8 } else { EVERY } && self.running.is_none() {
             self.begin();
         }
     }

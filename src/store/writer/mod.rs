@@ -116,8 +116,8 @@ impl Writer {
                 }
                 idle = false;
             }
-            self.space.check(&self.shared.space);
-            self.checkpointer.look(&self.db).await;
+            let short = self.space.check(&self.shared.space);
+            self.checkpointer.look(&self.db, short).await;
             if !idle {
                 continue;
             }

@@ -148,9 +148,23 @@ impl Segments {
         self.rows.values()
     }
 
-    /// Takes out the segments in which nothing lives; their files are to be removed after the commit.
-    pub async fn drop_dead<C: ConnectionTrait>(&mut self, db: &C) -> Result<Vec<i64>, DbErr> {
-        let waits = |number| self.moved_from.get(number).is_some_and(|at: &Instant| at.elapsed() < AFTER_MOVE);
+    /// Closes the active segment when nothing in it is needed any more, when it is old, or when it is mostly dead and the
+    /// disk is `short`: only closed ones are emptied and removed, and no mail may come that would open the next.
+    pub fn close_spent(&mut self, config: &BodiesConfig, now: i64, short: bool) {
+        let Some((number, row)) = self.active.as_ref().and_then(|(n, _)| Some((*n, self.rows.get(n)?))) else { return };
+        let old = now.saturating_sub(row.created_at) >= micros(config.segment_age.0);
+        let sparse = row.live.saturating_mul(100) < row.total.saturating_mul(i64::from(config.compact_below));
+        if row.total > 0 && (row.live <= 0 || old || (short && sparse)) {
+            self.abandon();
+            tracing::debug!(segment = number, "closed before it was full");
+        }
+    }
+
+    /// Takes out the segments in which nothing lives; their files are to be removed after the commit. A `short` disk does
+    /// not wait for readers who know the old place of what was moved: they look it up again.
+    pub async fn drop_dead<C: ConnectionTrait>(&mut self, db: &C, short: bool) -> Result<Vec<i64>, DbErr> {
+        let moved = |number| self.moved_from.get(number).is_some_and(|at: &Instant| at.elapsed() < AFTER_MOVE);
+        let waits = |number| !short && moved(number);
         let dead: Vec<i64> = self
             .rows
             .values()
