@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Api, PATIENCE, process::Plan};
+use crate::support::{Api, PATIENCE, process::Plan, until};
 
 const KILLS: usize = 24;
 const SENDERS: usize = 6;
@@ -66,6 +66,7 @@ impl Sent {
 #[derive(Default)]
 struct Log {
     sent: Vec<Sent>,
+    answered: usize,
     /// Numbers of messages in [`CHURN`] that somebody asked to delete, and those of which the server said they are gone.
     doomed: HashSet<usize>,
     deleted: HashSet<usize>,
@@ -145,6 +146,7 @@ async fn send(sender: usize, address: SocketAddr, log: Shared, mut rng: StdRng) 
             let Some(reply) = client.send(&to, &contents).await else { return };
             let fate = if reply.starts_with("250 2.0.0") { Fate::Answered } else { Fate::Refused };
             log.borrow_mut().sent[number].fate = fate;
+            log.borrow_mut().answered += usize::from(fate == Fate::Answered);
             if !kept {
                 if client.command("QUIT").await.is_none() {
                     return;
@@ -204,7 +206,10 @@ async fn nothing_answered_250_is_lost_by_killing_the_server() {
         });
         let mut tasks: Vec<_> = senders.collect();
         tasks.push(actix::spawn(delete(server.api().kept(), log.clone())));
-        tokio::time::sleep(Duration::from_millis(rng.random_range(30..350))).await;
+        // A random moment: after some answers, so that a slow machine has a load as well, and a little later.
+        let enough = log.borrow().answered + rng.random_range(0..80);
+        until("there are answers", || async { log.borrow().answered >= enough }).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..20))).await;
         server.kill();
         for ended in timeout(PATIENCE, join_all(tasks)).await.expect("everyone notices") {
             ended.unwrap_or_else(|error| panic!("round {round}: {error}"));
@@ -221,7 +226,7 @@ async fn nothing_answered_250_is_lost_by_killing_the_server() {
     let count = |fate| log.sent.iter().filter(|sent| sent.fate == fate).count();
     let (answered, unknown) = (count(Fate::Answered), count(Fate::Unknown));
     println!("{answered} answered, {unknown} not, {} refused, {} deleted", count(Fate::Refused), log.deleted.len());
-    assert!(answered > 20 * KILLS && unknown > KILLS, "there was a load, and it was cut off");
+    assert!(answered > 10 * KILLS && unknown > KILLS, "there was a load, and it was cut off");
     let places = Check { api: server.api().kept(), log: &log }.all().await;
     complete(&log, &places);
     in_order(&log, &places);
