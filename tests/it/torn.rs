@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use mailroom::mail::units::Bytes;
 use mailroom::store::bodies::record::{Frame, HEAD, Record};
 use mailroom::store::bodies::segment::HEADER;
+use mailroom::store::check::Severity;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
@@ -88,7 +89,8 @@ impl Wreck {
         self.records.iter().filter(|place| place.file == *file).cloned().collect()
     }
 
-    /// Starts a server on `data`: all is listed, `lost` answers that it is damaged, the others are whole, mail comes in.
+    /// Starts a server on `data`: all is listed, `lost` answers that it is damaged, the others are whole, mail
+    /// comes in. Then `mailroom check` names what is lost and nothing else.
     async fn serves(&self, data: tempfile::TempDir, lost: &HashSet<String>, what: &str) {
         let server = on(data.path()).await;
         let api = server.api().kept();
@@ -102,7 +104,15 @@ impl Wreck {
         let id = list["items"][0]["id"].as_str().unwrap();
         let raw = server.api().get(&format!("/v1/mailboxes/a@example.com/messages/{id}/raw")).await;
         assert!(raw.body.ends_with(after.as_bytes()), "{what}: {}", raw.text());
+        let config = server.config.store();
         server.stop().await;
+
+        let (summary, found) = crate::check::look(&config).await;
+        let damage = || found.iter().filter(|finding| finding.severity == Severity::Damage);
+        let named: HashSet<String> = damage().filter_map(|finding| finding.id).map(|id| id.to_string()).collect();
+        assert_eq!(named, *lost, "{what}: `mailroom check` names what is damaged: {found:?}");
+        let file = what.starts_with("the file's");
+        assert_eq!(summary.damaged > 0, file || !lost.is_empty(), "{what}: {found:?}");
     }
 
     async fn mailbox(&self, api: &Api, mailbox: &str, lost: &HashSet<String>, what: &str) {
