@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod events;
 mod failures;
+mod flows;
 mod full_disk;
 mod layering;
 mod mime;
