@@ -63,32 +63,30 @@ impl Policy {
     /// # Errors
     /// The refusal for this recipient.
     pub fn admit(&self, row: Option<&Mailbox>, size: u64, now: Timestamp) -> Result<(), Refusal> {
-        let Some(row) = row.filter(|row| row.expires_at.is_none_or(|end| end > now)) else {
-            return if self.automatic() { Ok(()) } else { Err(Refusal::UnknownMailbox) };
-        };
-        if row.when_full.unwrap_or(self.when_full) == WhenFull::DropOldest {
-            return Ok(());
+        let row = row.filter(|row| row.expires_at.is_none_or(|end| end > now));
+        if row.is_none() && !self.automatic() {
+            return Err(Refusal::UnknownMailbox);
         }
-        let full = self.messages_limit(row).is_some_and(|limit| row.messages >= limit)
-            || self.bytes_limit(row).is_some_and(|limit| row.bytes.saturating_add(size.max(1)) > limit);
+        // What makes room does so for what fits into an empty mailbox.
+        let drops = row.and_then(|row| row.when_full).unwrap_or(self.when_full) == WhenFull::DropOldest;
+        let (messages, bytes) = row.filter(|_| !drops).map_or((0, 0), |row| (row.messages, row.bytes));
+        let full = self.messages_limit(row).is_some_and(|limit| messages >= limit)
+            || self.bytes_limit(row).is_some_and(|limit| bytes.saturating_add(size.max(1)) > limit);
         if full { Err(Refusal::MailboxFull) } else { Ok(()) }
     }
 
     /// Whether what fits must be asked for each recipient.
     #[must_use]
     pub fn has_quota(&self, row: Option<&Mailbox>) -> bool {
-        match row {
-            Some(row) => self.messages_limit(row).is_some() || self.bytes_limit(row).is_some(),
-            None => self.max_messages.is_some() || self.max_bytes.is_some(),
-        }
+        self.messages_limit(row).is_some() || self.bytes_limit(row).is_some()
     }
 
-    fn messages_limit(&self, row: &Mailbox) -> Option<u64> {
-        row.max_messages.or(self.max_messages)
+    fn messages_limit(&self, row: Option<&Mailbox>) -> Option<u64> {
+        row.and_then(|row| row.max_messages).or(self.max_messages)
     }
 
-    fn bytes_limit(&self, row: &Mailbox) -> Option<u64> {
-        row.max_bytes.or(self.max_bytes)
+    fn bytes_limit(&self, row: Option<&Mailbox>) -> Option<u64> {
+        row.and_then(|row| row.max_bytes).or(self.max_bytes)
     }
 }
 

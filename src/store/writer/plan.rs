@@ -75,22 +75,29 @@ impl Writer {
             let known = self.mailboxes.get(&part.mailbox);
             match known.filter(|row| !columns::ended(row, now)) {
                 None if !part.create && (known.is_some() || !again) => return Err(WriteFailed::MailboxGone),
-                Some(row) if !again && self.refuses(row, delivery.body.size) => return Err(WriteFailed::MailboxFull),
+                row if !again && self.refuses(row, delivery.body.size) => return Err(WriteFailed::MailboxFull),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn refuses(&self, row: &mailbox::Model, size: u64) -> bool {
-        columns::when_full_of(row, &self.defaults) == WhenFull::Refuse
-            && self.full(unsigned(row.messages) + 1, unsigned(row.bytes).saturating_add(size), row)
+    /// Whether a message does not fit: by the rule of the mailbox, or because not even an empty one could hold it.
+    fn refuses(&self, row: Option<&mailbox::Model>, size: u64) -> bool {
+        if self.full(1, size, row) {
+            return true;
+        }
+        row.is_some_and(|row| {
+            columns::when_full_of(row, &self.defaults) == WhenFull::Refuse
+                && self.full(unsigned(row.messages) + 1, unsigned(row.bytes).saturating_add(size), Some(row))
+        })
     }
 
-    /// Whether so many messages and bytes are more than the mailbox may hold.
-    pub(super) fn full(&self, messages: u64, bytes: u64, row: &mailbox::Model) -> bool {
-        let max_messages = row.max_messages.map(unsigned).or(self.defaults.max_messages);
-        let max_bytes = row.max_bytes.map(unsigned).or(self.defaults.max_bytes);
+    /// Whether so many messages and bytes are more than the mailbox, or one that is made now, may hold.
+    pub(super) fn full(&self, messages: u64, bytes: u64, row: Option<&mailbox::Model>) -> bool {
+        let own = |limit: fn(&mailbox::Model) -> Option<i64>| row.and_then(limit).map(unsigned);
+        let max_messages = own(|row| row.max_messages).or(self.defaults.max_messages);
+        let max_bytes = own(|row| row.max_bytes).or(self.defaults.max_bytes);
         max_messages.is_some_and(|max| messages > max) || max_bytes.is_some_and(|max| bytes > max)
     }
 
@@ -128,7 +135,7 @@ impl Writer {
         plan.rows.push(message_row(delivery, (part, texts), row.id, (place.modseq, place.stamp), at));
         self.segments.born(at.segment, at.length);
         let drops = columns::when_full_of(&row, &self.defaults) == WhenFull::DropOldest;
-        if drops && self.full(unsigned(row.messages), unsigned(row.bytes), &row) && !plan.over.contains(key) {
+        if drops && self.full(unsigned(row.messages), unsigned(row.bytes), Some(&row)) && !plan.over.contains(key) {
             plan.over.push(key.clone());
         }
         self.mailboxes.put(key.clone(), row, changed);

@@ -103,7 +103,7 @@ impl Writer {
     /// Makes room in a mailbox that drops its oldest messages when it is full.
     pub(super) async fn drop_oldest(&mut self, tx: &DatabaseTransaction, key: &MailboxKey) -> Result<(), Failure> {
         while let Some(mut row) = self.mailboxes.get(key).cloned() {
-            if !self.full(unsigned(row.messages), unsigned(row.bytes), &row) {
+            if !self.full(unsigned(row.messages), unsigned(row.bytes), Some(&row)) {
                 break;
             }
             let mut old = oldest(tx, row.id, STEP).await?;
@@ -111,7 +111,7 @@ impl Writer {
             let needed = old
                 .iter()
                 .take_while(|old| {
-                    let full = self.full(unsigned(messages), unsigned(bytes), &row);
+                    let full = self.full(unsigned(messages), unsigned(bytes), Some(&row));
                     messages -= 1;
                     bytes -= old.size;
                     full
