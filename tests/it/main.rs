@@ -11,6 +11,7 @@ mod failures;
 mod flows;
 mod full_disk;
 mod layering;
+mod limits;
 mod mail_through;
 mod mime;
 mod order;
