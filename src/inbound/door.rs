@@ -27,8 +27,6 @@ use crate::supervise::Handle;
 
 /// Messages up to this size are parsed and compressed where they arrive.
 const INLINE_BYTES: usize = 256 * 1024;
-/// How long the registry may take for a look-up.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Clone)]
@@ -43,28 +41,18 @@ pub struct InboundDoor {
 }
 
 impl InboundDoor {
-    /// Asks the registry, a second time if it died over the first.
-    async fn resolve(&self, key: &MailboxKey, size: u64, arbiter: &actix::ArbiterHandle) -> Result<(), Refusal> {
-        for _ in 0..2 {
-            let resolve = Resolve { key: key.clone(), size, arbiter: arbiter.clone() };
-            if let Ok(answer) = self.registry.ask(resolve, RESOLVE_LIMIT).await {
-                return answer;
-            }
-        }
-        Err(Refusal::Unavailable)
-    }
-
     /// Gives each mailbox its part; one that was retired meanwhile is looked up once more.
     async fn spread(&self, delivery: Arc<Delivery>, keys: Vec<MailboxKey>, arbiter: actix::ArbiterHandle) {
         for key in keys {
             let Err(append) = self.offer(&key, Append(Arc::clone(&delivery))) else { continue };
-            let refusal = match self.resolve(&key, 0, &arbiter).await {
-                Ok(()) => match self.offer(&key, append) {
-                    Ok(()) => continue,
-                    Err(_) => Refusal::Unavailable,
-                },
-                Err(refusal) => refusal,
-            };
+            let refusal =
+                match (Resolve { key: key.clone(), size: 0, arbiter: arbiter.clone() }).ask(&self.registry).await {
+                    Ok(()) => match self.offer(&key, append) {
+                        Ok(()) => continue,
+                        Err(_) => Refusal::Unavailable,
+                    },
+                    Err(refusal) => refusal,
+                };
             delivery.refuse(refusal);
             return;
         }
@@ -124,8 +112,9 @@ impl Door for InboundDoor {
         if known == Some(true) {
             return Answer::Now(Ok(()));
         }
-        let (door, arbiter) = (self.clone(), Arbiter::current());
-        Answer::Later(Box::pin(async move { door.resolve(&key, size, &arbiter).await }))
+        let registry = self.registry.clone();
+        let resolve = Resolve { key, size, arbiter: Arbiter::current() };
+        Answer::Later(Box::pin(async move { resolve.ask(&registry).await }))
     }
 
     fn deliver(&self, message: Deliver) -> Answer<Result<(), Refusal>> {

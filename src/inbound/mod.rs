@@ -246,8 +246,7 @@ impl Inbound {
         }
         let arbiter = self.arbiter(key);
         let resolve = Resolve { key: key.clone(), size: 0, arbiter };
-        let asked = self.inner.registry.ask(resolve, PUBLISHER_LIMIT).await;
-        match asked.map_err(|_| SubscribeError::Unavailable)? {
+        match resolve.ask(&self.inner.registry).await {
             // A full mailbox can be followed.
             Ok(()) | Err(Refusal::MailboxFull) => Ok(()),
             Err(Refusal::UnknownMailbox | Refusal::UnknownDomain) => Err(SubscribeError::Unknown),

@@ -23,16 +23,42 @@ use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
 use crate::store::{Mailbox, Store, StoreError};
+use crate::supervise::{Handle, NoAnswer};
 
 /// Make sure that the mailbox has an actor in the map and may take `size` more bytes.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Result<(), Refusal>, NoAnswer>")]
 pub struct Resolve {
     pub key: MailboxKey,
     pub size: u64,
     /// Where to start the actor: the arbiter of the session that feeds it.
     pub arbiter: ArbiterHandle,
 }
+
+impl Resolve {
+    /// Asks the registry, and the next one if that died over it; 10 s in all.
+    ///
+    /// # Errors
+    /// What refuses the mailbox; [`Refusal::Unavailable`] without an answer.
+    pub async fn ask(self, registry: &Handle<Registry>) -> Result<(), Refusal> {
+        let asked = async {
+            for _ in 0..TRIES {
+                if let Ok(answer) = registry.ask(self.clone(), LOOK_UP_LIMIT).await.flatten() {
+                    return answer;
+                }
+                // A dying actor may look alive for a moment to another thread.
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(Refusal::Unavailable)
+        };
+        tokio::time::timeout(LOOK_UP_LIMIT, asked).await.unwrap_or(Err(Refusal::Unavailable))
+    }
+}
+
+/// How long a look-up may take.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
+const TRIES: usize = 3;
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// How many look-ups may wait; beyond it senders hear "unavailable".
 const INBOX: usize = 16_384;
@@ -166,7 +192,7 @@ impl Actor for Registry {
 }
 
 impl Handler<Resolve> for Registry {
-    type Result = ResponseFuture<Result<(), Refusal>>;
+    type Result = ResponseFuture<Result<Result<(), Refusal>, NoAnswer>>;
 
     fn handle(&mut self, resolve: Resolve, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, heard) = oneshot::channel();
@@ -177,6 +203,6 @@ impl Handler<Resolve> for Registry {
             self.waiting.entry(resolve.key).or_default().push(waiting);
             self.query(ctx);
         }
-        Box::pin(async move { heard.await.unwrap_or(Err(Refusal::Unavailable)) })
+        Box::pin(async move { heard.await.map_err(|_| NoAnswer) })
     }
 }
