@@ -43,8 +43,8 @@ impl Access {
             return Ok(Self::Open);
         }
         let token = token.ok_or(Denied::NoToken)?;
-        match store.mailbox_by_token(&tokens::hash(token)).await? {
-            Some(mailbox) => Ok(Self::Mailbox(mailbox.key)),
+        match store.mailbox_of_token(&tokens::hash(token)).await? {
+            Some(mailbox) => Ok(Self::Mailbox(mailbox)),
             None => Err(Denied::Unknown),
         }
     }

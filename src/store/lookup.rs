@@ -6,10 +6,12 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::bodies::{self, ReadError};
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, StoredMessage};
+use super::tokens::TokenHash;
 use super::writer::statements::chunks;
 use super::{Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;
+use crate::mail::time::Timestamp;
 
 /// A body larger than this is read and unpacked on a blocking thread.
 const READ_INLINE: i64 = 64 << 10;
@@ -38,17 +40,24 @@ impl Store {
         Ok(row.and_then(|row| columns::mailbox(row, self.inner.shared.lineage)))
     }
 
-    /// The mailbox that this token opens.
+    /// The mailbox that the token with this hash opens.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn mailbox_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<Mailbox>, StoreError> {
+    pub async fn mailbox_of_token(&self, token_hash: &TokenHash) -> Result<Option<MailboxKey>, StoreError> {
+        let tokens = &self.inner.shared.tokens;
+        let mark = match tokens.get(token_hash, Timestamp(crate::clock::now_micros())) {
+            Ok(key) => return Ok(Some(key)),
+            Err(mark) => mark,
+        };
         let found = mailbox::Entity::find()
             .filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()))
             .all(&self.inner.read)
             .await
             .map_err(unavailable)?;
-        Ok(self.living(found).pop())
+        let Some(found) = self.living(found).pop() else { return Ok(None) };
+        tokens.keep(mark, *token_hash, found.key.clone(), found.expires_at);
+        Ok(Some(found.key))
     }
 
     /// Ordered by key; `after` is `next` of the page before.

@@ -6,7 +6,7 @@
 //!
 //! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
 //! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
-//! pages; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
+//! pages, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 pub mod backup;
 pub mod bodies;
@@ -30,6 +30,7 @@ pub mod open;
 pub mod replay;
 pub mod search;
 pub(crate) mod space;
+pub mod tokens;
 pub(crate) mod writer;
 
 use std::collections::HashMap;

@@ -19,6 +19,7 @@ use super::incoming::{Announce, Incoming};
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
 use super::space::{Seen, Space};
+use super::tokens::TokenCache;
 use super::writer::checkpoint::Checkpointer;
 use super::writer::rows::{Mailboxes, write_meta};
 use super::writer::segments::Segments;
@@ -53,6 +54,7 @@ impl Store {
             closing: AtomicBool::new(false),
             space: Seen::default(),
             cache: ListCache::new(config.database.list_cache.as_usize()),
+            tokens: TokenCache::default(),
             index: Arc::default(),
         });
         let (deliveries, delivered) = mpsc::channel(usize::try_from(config.database.queue.max(1)).unwrap_or(1));

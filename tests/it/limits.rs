@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::support::process::Plan;
 use crate::support::socket::Heard;
-use crate::support::{PATIENCE, SmtpClient, Socket, TestServer, message, until};
+use crate::support::{Api, PATIENCE, SmtpClient, Socket, TestServer, message, until};
 
 /// The greeting that a client at `from` hears, and its connection.
 async fn greeted(from: Ipv4Addr, server: SocketAddr) -> (TcpStream, String) {
@@ -244,6 +244,7 @@ async fn with_tokens_only_mailboxes_that_were_made_receive() {
         assert!(reply.starts_with("550 5.1.1"), "{reply}");
         assert!(smtp.command("RSET").await.starts_with("250 "));
     };
+    let mut former: Option<Api> = None;
     for round in 0..3 {
         refused(&mut smtp).await;
         let made = api.post("/v1/mailboxes", json!({"address": "made@mailroom.test"})).await;
@@ -256,8 +257,12 @@ async fn with_tokens_only_mailboxes_that_were_made_receive() {
         assert_eq!(api.with_token("mrt_wrong").get(path).await.status, StatusCode::NOT_FOUND);
         let owner = api.with_token(made.json()["token"].as_str().unwrap());
         assert_eq!(owner.subjects("made@mailroom.test").await, [subject]);
+        if let Some(former) = former {
+            assert_eq!(former.get(path).await.status, StatusCode::NOT_FOUND, "it opened the one before");
+        }
         assert_eq!(owner.delete(path).await.status, StatusCode::NO_CONTENT);
         assert_eq!(owner.get(path).await.status, StatusCode::NOT_FOUND, "its token is gone with it");
+        former = Some(owner);
     }
     refused(&mut smtp).await;
     // Deleted between RCPT and the dot: nothing is stored, and the sender hears so.

@@ -33,6 +33,7 @@ use super::incoming::{Announce, Incoming, WriteFailed};
 use super::metrics as names;
 use super::search::Progress;
 use super::space::{Seen, Space};
+use super::tokens::TokenCache;
 use checkpoint::Checkpointer;
 use requests::Request;
 use rows::Mailboxes;
@@ -56,6 +57,7 @@ pub struct Shared {
     pub closing: AtomicBool,
     pub space: Seen,
     pub cache: ListCache,
+    pub tokens: TokenCache,
     /// Told of every commit.
     pub index: Arc<Progress>,
 }

@@ -271,6 +271,7 @@ impl Writer {
         let done = std::mem::take(&mut self.in_flight);
         self.shared.healthy.store(true, Ordering::Relaxed);
         self.shared.cache.changed(done.events.iter().map(|event| &event.mailbox).chain(&done.quiet));
+        self.shared.tokens.ended(done.events.iter().map(AsRef::as_ref));
         self.shared.stamp.store(self.head.row.stamp, Ordering::Release);
         self.checkpointer.wrote(done.rows);
         metrics::counter!(names::DELIVERIES).increment(done.stored.0);
