@@ -30,8 +30,9 @@ impl Retention {
         let store = self.store.clone();
         let work = async move {
             let now = Timestamp(clock::now_micros());
-            let more = store.expire(now).await?;
-            Ok::<_, StoreError>(store.compact(now).await? || more)
+            // What is about to go is not moved first.
+            let more = store.expire(now).await? || store.compact(now).await?;
+            Ok::<_, StoreError>(more)
         };
         ctx.spawn(work.into_actor(self).map(|more, actor, ctx| {
             let wait = match more {

@@ -16,6 +16,7 @@ mod mail_through;
 mod mime;
 mod order;
 mod receive;
+mod retention;
 mod search;
 mod slow;
 mod smtp_dialogues;

@@ -1,10 +1,11 @@
 //! Order and completeness of what clients are told: many senders and many sockets that come and go, over changes,
-//! deletions, mailboxes that return and a restart. Each client's view, made of a list and of events alone, ends equal
-//! to the store. `MAILROOM_TEST_SEED` repeats the choices of a run; it is printed.
+//! deletions, mailboxes that end and return, a restart, a SIGKILL and a restored backup. Each client's view, made of a
+//! list and of events alone, ends equal to the store. `MAILROOM_TEST_SEED` repeats the choices of a run; it is printed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use mailroom::mail::units::Period;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
+use crate::support::process::Plan;
 use crate::support::socket::Heard;
 use crate::support::{Api, PATIENCE, SmtpClient, Socket, TestServer, message, until};
 
@@ -23,25 +26,33 @@ const SENDERS: usize = 8;
 const CHANGERS: usize = 3;
 /// Clients for each mailbox, and for all of them.
 const CLIENTS: usize = 3;
-const RECONNECTS: usize = 1_000;
-const MESSAGES: usize = 3_000;
-const CHANGES: usize = 900;
+
+/// How much happens.
+#[derive(Clone, Copy)]
+struct Size {
+    reconnects: usize,
+    messages: usize,
+    changes: usize,
+}
 
 /// What all tasks share.
 struct Run {
+    size: Size,
     smtp: Cell<SocketAddr>,
     http: Cell<SocketAddr>,
     reconnects: Cell<usize>,
     resets: Cell<usize>,
     /// Subjects answered 250 of the mailbox that nothing is deleted from.
     kept: RefCell<Vec<String>>,
+    /// Goes up when the server forgets what it answered, because a backup is put in its place.
+    history: Cell<u32>,
     ended: Cell<bool>,
 }
 
 impl Run {
     /// Waits until the clients came far enough for `done` of `all`, so that everything happens side by side.
     async fn pace(&self, done: usize, all: usize) {
-        until("clients that reconnect", async || self.reconnects.get() * all >= done * RECONNECTS).await;
+        until("clients that reconnect", async || self.reconnects.get() * all >= done * self.size.reconnects).await;
     }
 }
 
@@ -51,7 +62,7 @@ fn address(n: usize) -> String {
 
 async fn send(run: Rc<Run>, number: usize, mut rng: StdRng) {
     let mut smtp = None;
-    let count = MESSAGES / SENDERS;
+    let count = run.size.messages / SENDERS;
     for n in 0..count {
         run.pace(n, count).await;
         let (to, subject) = (rng.random_range(0..MAILBOXES), format!("{number}-{n}"));
@@ -62,8 +73,9 @@ async fn send(run: Rc<Run>, number: usize, mut rng: StdRng) {
                     tokio::task::yield_now().await;
                 }
                 Some(client) => {
+                    let history = run.history.get();
                     if client.try_send(&address(to), &message(&subject, "text")).await {
-                        if to == 0 {
+                        if to == 0 && run.history.get() == history {
                             run.kept.borrow_mut().push(subject);
                         }
                     } else {
@@ -78,13 +90,20 @@ async fn send(run: Rc<Run>, number: usize, mut rng: StdRng) {
 
 /// Marks, deletes, empties and ends mailboxes; the first one is only marked.
 async fn change(run: Rc<Run>, mut rng: StdRng) {
-    for n in 0..CHANGES / CHANGERS {
-        run.pace(n, CHANGES / CHANGERS).await;
+    let count = run.size.changes / CHANGERS;
+    for n in 0..count {
+        run.pace(n, count).await;
         let (api, box_number) = (Api::new(run.http.get()), rng.random_range(0..MAILBOXES));
         let mailbox = format!("/v1/mailboxes/{}", address(box_number));
         let kind = if box_number == 0 { 0 } else { rng.random_range(0..100) };
-        if kind >= 95 {
-            let path = if kind >= 98 { mailbox } else { format!("{mailbox}/messages") };
+        if kind >= 96 {
+            // Made by mail or by this call, it ends soon; the next message begins its next life.
+            let soon = json!({"ttl": "100ms"});
+            let _ = api.try_call(Method::PATCH, &mailbox, &[], Some(soon)).await;
+            continue;
+        }
+        if kind >= 90 {
+            let path = if kind >= 93 { mailbox } else { format!("{mailbox}/messages") };
             let _ = api.try_call(Method::DELETE, &path, &[], None).await;
             continue;
         }
@@ -243,56 +262,117 @@ impl Client {
     }
 }
 
+/// Everyone at work.
+struct Play {
+    run: Rc<Run>,
+    writers: Vec<JoinHandle<()>>,
+    clients: Vec<JoinHandle<(String, View)>>,
+}
+
+impl Play {
+    fn begin(smtp: SocketAddr, http: SocketAddr, size: Size) -> Self {
+        let seed = std::env::var("MAILROOM_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+        println!("MAILROOM_TEST_SEED={seed}");
+        let mut seeds = StdRng::seed_from_u64(seed);
+        let mut rng = || StdRng::seed_from_u64(seeds.random());
+        let run = Rc::new(Run {
+            size,
+            smtp: Cell::new(smtp),
+            http: Cell::new(http),
+            reconnects: Cell::default(),
+            resets: Cell::default(),
+            kept: RefCell::default(),
+            history: Cell::default(),
+            ended: Cell::default(),
+        });
+        let mut writers = Vec::new();
+        writers.extend((0..SENDERS).map(|n| actix::spawn(send(Rc::clone(&run), n, rng()))));
+        writers.extend((0..CHANGERS).map(|_| actix::spawn(change(Rc::clone(&run), rng()))));
+        let names = (0..MAILBOXES).map(address).chain(["*".to_owned()]);
+        let clients = names
+            .flat_map(|name| std::iter::repeat_n(name, CLIENTS))
+            .map(|name| Client { run: Rc::clone(&run), name, rng: rng(), view: View::new(), cursor: None })
+            .map(|client| actix::spawn(client.live()))
+            .collect();
+        Self { run, writers, clients }
+    }
+
+    /// Waits until all is sent and done, and compares every view with the store.
+    async fn end(self) {
+        let Self { run, writers, clients } = self;
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        run.pace(1, 1).await;
+        let (api, mut smtp) = (Api::new(run.http.get()), SmtpClient::connect(run.smtp.get()).await);
+        smtp.hello().await;
+        for n in 0..MAILBOXES {
+            // Those that were to end soon have ended already, or stay now.
+            api.patch(&format!("/v1/mailboxes/{}", address(n)), json!({"ttl": "never"})).await;
+            assert!(smtp.try_send(&address(n), &message("end", "text")).await);
+        }
+        smtp.quit().await;
+        run.ended.set(true);
+        let mut stored = BTreeMap::new();
+        for name in (0..MAILBOXES).map(address).chain(["*".to_owned()]) {
+            stored.insert(name.clone(), list(run.http.get(), &name).await.unwrap().0);
+        }
+        for client in clients {
+            let (name, view) = client.await.expect("a client that heard everything in order");
+            assert_eq!(view, stored[&name], "{name}");
+        }
+        let mut subjects: Vec<_> = stored[&address(0)].values().map(|(_, _, subject)| subject.clone()).collect();
+        subjects.sort();
+        for subject in run.kept.borrow().iter() {
+            let count = subjects.iter().filter(|stored| *stored == subject).count();
+            assert_eq!(count, 1, "{subject} was answered 250 and is there {count} times");
+        }
+        println!("{} reconnects, {} resets", run.reconnects.get(), run.resets.get());
+    }
+}
+
 #[actix::test]
 async fn every_view_ends_equal_to_the_store() {
-    let seed = std::env::var("MAILROOM_TEST_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
-    println!("MAILROOM_TEST_SEED={seed}");
-    let mut seeds = StdRng::seed_from_u64(seed);
-    let mut rng = || StdRng::seed_from_u64(seeds.random());
     let mut server = TestServer::with(|config| config.mailboxes.idle = Period::millis(50)).await;
-    let run = Rc::new(Run {
-        smtp: Cell::new(server.smtp_address()),
-        http: Cell::new(server.app.http),
-        reconnects: Cell::default(),
-        resets: Cell::default(),
-        kept: RefCell::default(),
-        ended: Cell::default(),
-    });
-    let mut writers = Vec::new();
-    writers.extend((0..SENDERS).map(|n| actix::spawn(send(Rc::clone(&run), n, rng()))));
-    writers.extend((0..CHANGERS).map(|_| actix::spawn(change(Rc::clone(&run), rng()))));
-    let names = (0..MAILBOXES).map(address).chain(["*".to_owned()]);
-    let clients: Vec<_> = names
-        .flat_map(|name| std::iter::repeat_n(name, CLIENTS))
-        .map(|name| Client { run: Rc::clone(&run), name, rng: rng(), view: View::new(), cursor: None })
-        .map(|client| actix::spawn(client.live()))
-        .collect();
-    run.pace(1, 2).await;
+    let size = Size { reconnects: 1_000, messages: 3_000, changes: 900 };
+    let play = Play::begin(server.smtp_address(), server.app.http, size);
+    play.run.pace(1, 2).await;
     server = server.restart().await;
-    run.smtp.set(server.smtp_address());
-    run.http.set(server.app.http);
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    run.pace(1, 1).await;
-    for n in 0..MAILBOXES {
-        server.deliver(&address(n), &message("end", "text")).await;
-    }
-    run.ended.set(true);
-    let mut stored = BTreeMap::new();
-    for name in (0..MAILBOXES).map(address).chain(["*".to_owned()]) {
-        stored.insert(name.clone(), list(server.app.http, &name).await.unwrap().0);
-    }
-    for client in clients {
-        let (name, view) = client.await.expect("a client that heard everything in order");
-        assert_eq!(view, stored[&name], "{name}");
-    }
-    let mut subjects: Vec<_> = stored[&address(0)].values().map(|(_, _, subject)| subject.clone()).collect();
-    subjects.sort();
-    for subject in run.kept.borrow().iter() {
-        let count = subjects.iter().filter(|stored| *stored == subject).count();
-        assert_eq!(count, 1, "{subject} was answered 250 and is there {count} times");
-    }
-    println!("{} reconnects, {} resets", run.reconnects.get(), run.resets.get());
+    play.run.smtp.set(server.smtp_address());
+    play.run.http.set(server.app.http);
+    play.end().await;
     server.stop().await;
+}
+
+#[actix::test]
+async fn every_view_outlives_a_kill_and_a_restored_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let plan = Plan::new(&data).set("MAILROOM__MAILBOXES__IDLE", "50ms");
+    let mut server = plan.start().await;
+    let play = Play::begin(plan.smtp, plan.http, Size { reconnects: 800, messages: 1_600, changes: 600 });
+    let run = Rc::clone(&play.run);
+    for quarter in [1, 2] {
+        run.pace(quarter, 5).await;
+        server.kill();
+        server = plan.start().await;
+    }
+    run.pace(3, 5).await;
+    let answered = run.kept.borrow().clone();
+    let mut backup = Command::new(env!("CARGO_BIN_EXE_mailroom"));
+    backup.arg("backup").arg(&copy).arg("--data").arg(&data);
+    let output = tokio::task::spawn_blocking(move || backup.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    run.pace(4, 5).await;
+    server.kill();
+    // What came after the copy is forgotten; what was answered before is not.
+    run.history.set(1);
+    run.kept.replace(answered);
+    let resets = run.resets.get();
+    std::fs::rename(&data, dir.path().join("old")).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    server = plan.start().await;
+    play.end().await;
+    assert!(run.resets.get() > resets, "cursors of another history go on");
+    server.kill();
 }
