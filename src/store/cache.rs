@@ -2,22 +2,20 @@
 //!
 //! The writer drops a mailbox's pages right after each commit that touched it and before anyone is told. A reader leaves
 //! a mark before it reads and may store its page only while that very mark stands, so a page read before a commit is
-//! never kept after it. Mailboxes that nobody lists cost the writer one look at an empty map. Pages also end after
-//! [`LIFE`], because time alone ends messages.
+//! never kept after it. Mailboxes that nobody lists cost the writer one look at an empty map. A page ends with the first
+//! message on it, because time alone ends messages.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::messages::Scope;
 use crate::mail::address::MailboxKey;
+use crate::mail::time::Timestamp;
 
-/// The longest that a page may be shown after time ended one of its messages.
-pub const LIFE: Duration = Duration::from_secs(5);
 const SHARDS: usize = 16;
 /// What a mark and its key cost beside the bytes of the page.
 const OVERHEAD: usize = 256;
@@ -37,7 +35,8 @@ pub struct Mark {
 struct Slot {
     shape: Shape,
     mark: u64,
-    page: Option<(Bytes, Instant)>,
+    /// Until when it holds, if nothing is committed: none for good.
+    page: Option<(Bytes, Option<Timestamp>)>,
 }
 
 type Shard = Mutex<HashMap<Scope, Vec<Slot>>>;
@@ -69,7 +68,7 @@ impl ListCache {
     ///
     /// # Errors
     /// The mark, when the page is not here.
-    pub fn get(&self, scope: &Scope, shape: Shape) -> Result<Bytes, Mark> {
+    pub fn get(&self, scope: &Scope, shape: Shape, now: Timestamp) -> Result<Bytes, Mark> {
         let number = self.marks.fetch_add(1, Ordering::Relaxed);
         let mark = Mark { scope: scope.clone(), shape, number };
         let Some(shard) = self.shard(scope) else { return Err(mark) };
@@ -77,7 +76,7 @@ impl ListCache {
         let slots = shard.entry(scope.clone()).or_default();
         if let Some(slot) = slots.iter_mut().find(|slot| slot.shape == shape) {
             match &slot.page {
-                Some((page, since)) if since.elapsed() < LIFE => return Ok(page.clone()),
+                Some((page, until)) if until.is_none_or(|until| until > now) => return Ok(page.clone()),
                 _ => slot.mark = number,
             }
         } else {
@@ -88,8 +87,8 @@ impl ListCache {
         Err(mark)
     }
 
-    /// Keeps a page that was read after `mark` was given, unless its scope changed since. `since` is when reading began.
-    pub fn keep(&self, mark: &Mark, page: &Bytes, since: Instant) {
+    /// Keeps a page that was read after `mark` was given, unless its scope changed since. It holds before `until`.
+    pub fn keep(&self, mark: &Mark, page: &Bytes, until: Option<Timestamp>) {
         if self.bytes.load(Ordering::Relaxed) + page.len() > self.capacity {
             self.clear();
             return;
@@ -100,7 +99,7 @@ impl ListCache {
             .get_mut(&mark.scope)
             .and_then(|slots| slots.iter_mut().find(|slot| slot.shape == mark.shape && slot.mark == mark.number));
         if let Some(slot) = slot {
-            let before = slot.page.replace((page.clone(), since)).map_or(0, |(page, _)| page.len());
+            let before = slot.page.replace((page.clone(), until)).map_or(0, |(page, _)| page.len());
             self.bytes.fetch_add(page.len(), Ordering::Relaxed);
             self.bytes.fetch_sub(before, Ordering::Relaxed);
         }
@@ -148,6 +147,8 @@ impl ListCache {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp(1_000);
+
     fn scope(name: &str) -> Scope {
         Scope::Mailbox(MailboxKey::from_stored(name))
     }
@@ -156,27 +157,36 @@ mod tests {
     fn a_page_read_before_a_commit_is_not_kept_after_it() {
         let cache = ListCache::new(1 << 20);
         let key = MailboxKey::from_stored("a@b");
-        let mark = cache.get(&scope("a@b"), (20, false)).unwrap_err();
+        let mark = cache.get(&scope("a@b"), (20, false), NOW).unwrap_err();
         cache.changed([&key].into_iter());
-        cache.keep(&mark, &Bytes::from_static(b"old"), Instant::now());
-        let mark = cache.get(&scope("a@b"), (20, false)).unwrap_err();
-        cache.keep(&mark, &Bytes::from_static(b"new"), Instant::now());
-        assert_eq!(cache.get(&scope("a@b"), (20, false)).unwrap(), "new");
-        assert!(cache.get(&scope("a@b"), (20, true)).is_err());
+        cache.keep(&mark, &Bytes::from_static(b"old"), None);
+        let mark = cache.get(&scope("a@b"), (20, false), NOW).unwrap_err();
+        cache.keep(&mark, &Bytes::from_static(b"new"), None);
+        assert_eq!(cache.get(&scope("a@b"), (20, false), NOW).unwrap(), "new");
+        assert!(cache.get(&scope("a@b"), (20, true), NOW).is_err());
         cache.changed([&key].into_iter());
-        assert!(cache.get(&scope("a@b"), (20, false)).is_err());
+        assert!(cache.get(&scope("a@b"), (20, false), NOW).is_err());
     }
 
     #[test]
     fn a_commit_elsewhere_ends_the_list_of_all_and_no_other() {
         let cache = ListCache::new(1 << 20);
         for scope in [scope("a@b"), Scope::All] {
-            let mark = cache.get(&scope, (20, false)).unwrap_err();
-            cache.keep(&mark, &Bytes::from_static(b"page"), Instant::now());
+            let mark = cache.get(&scope, (20, false), NOW).unwrap_err();
+            cache.keep(&mark, &Bytes::from_static(b"page"), None);
         }
         cache.changed([&MailboxKey::from_stored("c@d")].into_iter());
-        assert!(cache.get(&scope("a@b"), (20, false)).is_ok());
-        assert!(cache.get(&Scope::All, (20, false)).is_err());
+        assert!(cache.get(&scope("a@b"), (20, false), NOW).is_ok());
+        assert!(cache.get(&Scope::All, (20, false), NOW).is_err());
+    }
+
+    #[test]
+    fn a_page_ends_with_the_first_message_on_it() {
+        let cache = ListCache::new(1 << 20);
+        let mark = cache.get(&scope("a@b"), (20, false), NOW).unwrap_err();
+        cache.keep(&mark, &Bytes::from_static(b"page"), Some(Timestamp(2_000)));
+        assert!(cache.get(&scope("a@b"), (20, false), Timestamp(1_999)).is_ok());
+        assert!(cache.get(&scope("a@b"), (20, false), Timestamp(2_000)).is_err());
     }
 
     #[test]
@@ -184,8 +194,8 @@ mod tests {
         let cache = ListCache::new(10_000);
         for n in 0..1_000 {
             let scope = scope(&format!("{n}@x"));
-            if let Err(mark) = cache.get(&scope, (20, false)) {
-                cache.keep(&mark, &Bytes::from(vec![0; 1_000]), Instant::now());
+            if let Err(mark) = cache.get(&scope, (20, false), NOW) {
+                cache.keep(&mark, &Bytes::from(vec![0; 1_000]), None);
             }
             assert!(cache.bytes.load(Ordering::Relaxed) <= 10_000 + OVERHEAD);
         }

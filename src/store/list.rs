@@ -2,7 +2,6 @@
 //! transaction, so that subscribing from that position misses nothing.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use bytes::Bytes;
 use entity::{mailbox, message, meta};
@@ -21,6 +20,7 @@ use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
 use crate::mail::summary::Listed;
+use crate::mail::time::Timestamp;
 
 /// One mailbox (its row) or all of them.
 pub(super) enum Of<'a> {
@@ -73,7 +73,12 @@ impl Store {
         };
         let page = self.page(&tx, &of, request, before).await?;
         tx.commit().await.map_err(unavailable)?;
-        Ok(MessagePage { position, ..page })
+        let mailbox_end = match &of {
+            Of::Mailbox(_, row) => row.expires_at.map(Timestamp),
+            Of::All => None,
+        };
+        let until = page.items.iter().filter_map(|item| item.expires_at).chain(mailbox_end).min();
+        Ok(MessagePage { position, until, ..page })
     }
 
     /// The first page as the caller serialises it, from memory while it is exact. Requests with a query, a page or a
@@ -89,7 +94,8 @@ impl Store {
         if request.page.is_some() || request.since.is_some() || request.query.as_ref().is_some_and(|q| !q.is_empty()) {
             return Ok(render(&self.list(request).await?));
         }
-        let mark = match self.inner.shared.cache.get(&request.scope, (request.limit, request.unread)) {
+        let now = Timestamp(crate::clock::now_micros());
+        let mark = match self.inner.shared.cache.get(&request.scope, (request.limit, request.unread), now) {
             Ok(page) => {
                 metrics::counter!(names::LIST_HITS).increment(1);
                 return Ok(page);
@@ -97,10 +103,10 @@ impl Store {
             Err(mark) => mark,
         };
         metrics::counter!(names::LIST_MISSES).increment(1);
-        let began = Instant::now();
-        let page = render(&self.list(request).await?);
-        self.inner.shared.cache.keep(&mark, &page, began);
-        Ok(page)
+        let page = self.list(request).await?;
+        let rendered = render(&page);
+        self.inner.shared.cache.keep(&mark, &rendered, page.until);
+        Ok(rendered)
     }
 
     /// Where the stream stands in the snapshot of `tx`.
@@ -281,5 +287,11 @@ fn parse_page(page: &str) -> Result<i64, StoreError> {
 
 /// An empty page, whose position is still to be set.
 pub(super) fn empty() -> MessagePage {
-    MessagePage { items: Vec::new(), next: None, position: Position::Mailbox(Cursor::default()), index_lag: None }
+    MessagePage {
+        items: Vec::new(),
+        next: None,
+        position: Position::Mailbox(Cursor::default()),
+        until: None,
+        index_lag: None,
+    }
 }

@@ -5,6 +5,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::id::DeliveryId;
 use crate::mail::query::Query;
 use crate::mail::summary::{Listed, Parse};
+use crate::mail::time::Timestamp;
 
 use super::replay::Position;
 
@@ -36,6 +37,8 @@ pub struct MessagePage {
     pub next: Option<String>,
     /// The event position of the snapshot that the page was read from: subscribing with it misses nothing.
     pub position: Position,
+    /// When time alone changes the page: the first end of a message on it or of its mailbox.
+    pub until: Option<Timestamp>,
     /// With a text query: how many messages wait for the index (they were searched by `Query::matches`).
     pub index_lag: Option<u64>,
 }
