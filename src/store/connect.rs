@@ -61,6 +61,8 @@ pub async fn writing(path: &Path) -> Result<DatabaseConnection, DbErr> {
 /// When the file cannot be opened or made.
 pub async fn index(path: &Path) -> Result<DatabaseConnection, DbErr> {
     let options = base(path)
+        // Its large statements have as many rows as there were; few of them come again.
+        .statement_cache_capacity(8)
         .create_if_missing(true)
         .page_size(2 * PAGE_SIZE)
         .journal_mode(SqliteJournalMode::Wal)

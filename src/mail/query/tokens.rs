@@ -91,28 +91,41 @@ impl Sink for Phrased {
 /// Gives the tokens of the first [`MAX_TEXT_BYTES`] of `text` to `sink`, in order.
 pub(super) fn tokens(text: &str, sink: &mut impl Sink) {
     let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or(text);
-    let bytes = text.as_bytes();
+    // One pass for the whole text; most words are pieces of it as they are.
+    let lower = text.to_ascii_lowercase();
     let mut word = Word::default();
     let mut at = 0;
-    while let Some(start) = bytes.iter().skip(at).position(|byte| in_chunk(*byte)).map(|skipped| at + skipped) {
-        let rest = bytes.iter().skip(start);
-        let end = rest.clone().position(|byte| !in_chunk(*byte)).map_or(bytes.len(), |length| start + length);
-        let chunk = text.get(start..end).unwrap_or_default();
-        if chunk.is_ascii() {
-            word.ascii(chunk);
-            word.end(sink);
-        } else {
-            // Separators too, but their NFKC is another character: without them most chunks need no table.
-            let wide = ['，', '：', '；', '！', '？', '（', '）', '\u{3000}'];
-            chunk.split(wide).for_each(|piece| word.chunk(piece, sink));
+    while let Some(start) = next(&lower, at, in_chunk) {
+        let end = next(&lower, start, |byte| !byte.is_ascii_alphanumeric()).unwrap_or(lower.len());
+        if lower.as_bytes().get(end).is_none_or(u8::is_ascii) {
+            sink.word(lower.get(start..end.min(start + MAX_WORD_BYTES)).unwrap_or_default());
+            at = end + 1;
+            continue;
         }
-        at = end;
+        at = next(&lower, end, |byte| !in_chunk(byte)).unwrap_or(lower.len());
+        // Separators too, but their NFKC is another character: without them most chunks need no table.
+        let wide = ['，', '：', '；', '！', '？', '（', '）', '\u{3000}'];
+        let chunk = text.get(start..at).unwrap_or_default();
+        chunk.split(wide).for_each(|piece| word.chunk(piece, sink));
     }
+}
+
+/// Where the first byte at or after `from` is that `wanted` wants.
+#[inline]
+fn next(text: &str, from: usize, wanted: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut at = from;
+    while let Some(byte) = text.as_bytes().get(at) {
+        if wanted(*byte) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
 }
 
 /// A chunk ends at each ASCII character that is in no word; the rest of Unicode is looked at within the chunk.
 const fn in_chunk(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || !byte.is_ascii()
+    !byte.is_ascii() || byte.is_ascii_alphanumeric()
 }
 
 /// The word and the run that are being read; at most one of them is not empty.
@@ -138,11 +151,6 @@ enum Class {
 }
 
 impl Word {
-    fn ascii(&mut self, word: &str) {
-        self.word.push_str(word.get(..MAX_WORD_BYTES).unwrap_or(word));
-        self.word.make_ascii_lowercase();
-    }
-
     /// Ends what is being read.
     fn end(&mut self, sink: &mut impl Sink) {
         if !self.word.is_empty() {

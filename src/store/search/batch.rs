@@ -1,11 +1,13 @@
 //! What the indexer does next: events after its position, in the order of their stamps, as documents to add and ranges
-//! to remove. Read in one snapshot of the store.
+//! to remove. Read in one snapshot of the store; the text of a message is read when its turn comes, so that a batch of
+//! large ones is never in memory together.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use entity::{change, message, meta};
+use entity::{change, mailbox, message, meta};
 use sea_orm::{
     ColumnTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     TransactionTrait,
@@ -13,7 +15,8 @@ use sea_orm::{
 
 use super::index::{Document, Removal};
 use super::metrics as names;
-use crate::mail::query::index_columns;
+use crate::mail::address::MailboxKey;
+use crate::mail::query::{Seen, index_columns};
 use crate::mail::summary;
 use crate::store::bodies;
 use crate::store::columns;
@@ -22,15 +25,12 @@ use crate::store::list::living_by_id;
 use crate::store::messages::BodyLocation;
 use crate::store::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED};
 
-/// Events in one batch.
-const EVENTS: usize = 1_000;
-/// Bytes of records in one batch; a larger one goes alone.
-const BYTES: i64 = 8 << 20;
+/// Bytes of messages in one batch; a larger one goes alone.
+const BYTES: i64 = 64 << 20;
 
 /// A part of the stream.
-#[derive(Debug)]
-pub struct Batch {
-    pub documents: Vec<Document>,
+pub struct Batch<'a> {
+    pub arrivals: Arrivals<'a>,
     pub removals: Vec<Removal>,
     pub events: usize,
     /// The position after it.
@@ -39,20 +39,29 @@ pub struct Batch {
     pub head: bool,
 }
 
-/// Reads the next batch after `position`.
+/// The messages of a batch that are still there.
+pub struct Arrivals<'a> {
+    rows: std::vec::IntoIter<message::Model>,
+    owners: HashMap<i64, (MailboxKey, mailbox::Model)>,
+    lineage: u32,
+    defaults: &'a Defaults,
+    texts: Texts<'a>,
+}
+
+/// Reads the next batch after `position`, of at most `most` events.
 ///
 /// # Errors
 /// When the store cannot be read; a message that cannot be is indexed without its text.
-pub async fn read(
+pub async fn read<'a>(
     store: &DatabaseConnection,
-    dir: &Path,
-    position: i64,
+    dir: &'a Path,
+    (position, most): (i64, usize),
     lineage: u32,
-    defaults: &Defaults,
-) -> Result<Batch, DbErr> {
+    defaults: &'a Defaults,
+) -> Result<Batch<'a>, DbErr> {
     let tx = store.begin().await?;
     let head = meta::Entity::find_by_id(1).one(&tx).await?.map_or(position, |row| row.stamp);
-    let limit = EVENTS as u64 + 1;
+    let limit = most as u64 + 1;
     let mut arrivals = message::Entity::find()
         .filter(message::Column::Stamp.gt(position))
         .order_by_asc(message::Column::Stamp)
@@ -65,7 +74,7 @@ pub async fn read(
         .limit(limit)
         .all(&tx)
         .await?;
-    let cut = cut(&arrivals, &changes);
+    let cut = cut(&arrivals, &changes, most);
     if let Some(end) = cut {
         arrivals.retain(|row| row.stamp <= end);
         changes.retain(|row| row.stamp <= end);
@@ -77,17 +86,8 @@ pub async fn read(
     let owners = living_by_id(&tx, arrivals.iter().map(|row| row.mailbox_id)).await?;
     tx.commit().await?;
     let events = arrivals.len() + changes.len();
-    let mut texts = Texts { dir, last: None };
-    let documents = arrivals.into_iter().filter_map(|row| {
-        // One that was deleted meanwhile: its change is still to come, and nothing of it is wanted.
-        let (key, owner) = owners.get(&row.mailbox_id)?;
-        let text = texts.of(&row);
-        let (stamp, mailbox) = (row.stamp, row.mailbox_id);
-        let listed = columns::listed(row, owner, key, lineage, defaults);
-        Some(Document { stamp, mailbox, columns: index_columns(&listed, &text) })
-    });
     Ok(Batch {
-        documents: documents.collect(),
+        arrivals: Arrivals { rows: arrivals.into_iter(), owners, lineage, defaults, texts: Texts { dir, last: None } },
         removals,
         events,
         end: cut.unwrap_or(head).max(position),
@@ -95,16 +95,30 @@ pub async fn read(
     })
 }
 
+impl Arrivals<'_> {
+    /// What the index stores of each. Of a message that cannot be read it is what the row says.
+    pub fn documents(mut self, seen: &mut Seen) -> impl Iterator<Item = Document> {
+        self.rows.filter_map(move |row| {
+            // One whose mailbox was deleted meanwhile: its change is still to come, and nothing of it is wanted.
+            let (key, owner) = self.owners.get(&row.mailbox_id)?;
+            let text = self.texts.of(&row);
+            let (stamp, mailbox) = (row.stamp, row.mailbox_id);
+            let listed = columns::listed(row, owner, key, self.lineage, self.defaults);
+            Some(Document { stamp, mailbox, columns: index_columns(&listed, &text, seen) })
+        })
+    }
+}
+
 /// The last stamp of a batch of these rows, when they are more than one.
-fn cut(arrivals: &[message::Model], changes: &[change::Model]) -> Option<i64> {
+fn cut(arrivals: &[message::Model], changes: &[change::Model], most: usize) -> Option<i64> {
     let mut stamps: Vec<i64> =
         arrivals.iter().map(|row| row.stamp).chain(changes.iter().map(|row| row.stamp)).collect();
     stamps.sort_unstable();
-    let by_count = if stamps.len() > EVENTS { stamps.get(EVENTS - 1).copied() } else { None };
+    let by_count = if stamps.len() > most { stamps.get(most - 1).copied() } else { None };
     let mut bytes = 0;
     let fits = |row: &&message::Model| {
         let first = bytes == 0;
-        bytes += row.length;
+        bytes += row.size;
         first || bytes <= BYTES
     };
     let kept = arrivals.iter().take_while(fits).count();

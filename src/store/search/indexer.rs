@@ -1,9 +1,8 @@
 //! The thread that keeps the index up to date: it opens the file or makes it anew, follows the events of the store in
 //! batches, and gives way to receiving.
 //!
-//! The thread runs at the lowest priority, and while deliveries wait for the writer it rests after each batch, at most
-//! three times as long as the batch took: a quarter of its time is left to it however long the load lasts. What goes
-//! wrong with the file begins a new one; what goes wrong with the store is tried again. Closing or dropping the
+//! The thread runs at the lowest priority, and while deliveries wait for the writer it rests after each batch, the less the
+//! further it is behind ([`super::pace`]). What goes wrong with the file begins a new one; what goes wrong with the store is tried again. Closing or dropping the
 //! [`Search`] ends it.
 
 use std::panic::AssertUnwindSafe;
@@ -17,7 +16,9 @@ use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
 use tokio::sync::{mpsc, watch};
 
 use super::index::{Index, Origin, Unfit, is_damage};
+use super::pace::{self, Pace};
 use super::{Progress, Reading, Run, Search, batch, metrics as names};
+use crate::mail::query::Seen;
 use crate::store::config::Defaults;
 use crate::store::connect;
 use crate::store::directory::Directory;
@@ -29,8 +30,6 @@ const LINGER: Duration = Duration::from_millis(100);
 const FULL: usize = 200;
 /// Looks for waiting deliveries.
 const GLANCE: Duration = Duration::from_millis(5);
-/// How often longer than a batch took the indexer may rest for deliveries.
-const RESTS: u32 = 3;
 /// Before what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The lowest priority there is.
@@ -58,7 +57,7 @@ pub fn start(around: Surroundings) -> std::io::Result<Search> {
     let (run, told) = watch::channel(Run::On);
     let reading = Reading::default();
     let progress = around.progress.clone();
-    let indexer = Indexer { around, reading: reading.clone(), told };
+    let indexer = Indexer { around, reading: reading.clone(), told, pace: Pace::default(), seen: Seen::default() };
     let thread = std::thread::Builder::new().name("store-indexer".into()).spawn(move || {
         // On Linux this is the priority of the thread, and of those it makes: SQLite's is one of them.
         let _ = rustix::process::setpriority_process(None, NICE);
@@ -74,6 +73,8 @@ struct Indexer {
     around: Surroundings,
     reading: Reading,
     told: watch::Receiver<Run>,
+    pace: Pace,
+    seen: Seen,
 }
 
 /// Why a step was not made.
@@ -166,11 +167,11 @@ impl Indexer {
         let path = &self.around.directory.search;
         let index = Index::create(path, origin).await.map_err(Failure::Index)?;
         let index = self.publish(store, index).await?;
-        let messages = self.around.progress.lag();
-        if matches!(why, Unfit::Missing) && messages == 0 {
-            tracing::info!(path = %path.display(), "a new search index");
-        } else {
-            tracing::warn!(path = %path.display(), %why, messages, "the search index is made anew");
+        let (path, messages) = (path.display(), self.around.progress.lag());
+        match (why, messages) {
+            (Unfit::Missing, 0) => tracing::debug!(%path, "a first search index"),
+            (Unfit::Damaged(_), _) => tracing::warn!(%path, %why, messages, "the search index is made anew"),
+            _ => tracing::info!(%path, %why, messages, "the search index is made anew"),
         }
         Ok(index)
     }
@@ -193,13 +194,13 @@ impl Indexer {
     }
 
     /// Takes the next batch in.
-    async fn step(&self, store: &DatabaseConnection, index: &mut Index) -> Result<Next, Failure> {
+    async fn step(&mut self, store: &DatabaseConnection, index: &mut Index) -> Result<Next, Failure> {
         let progress = &self.around.progress;
         let began = Instant::now();
         // Read before the snapshot: all of these are in it.
         let committed = progress.committed.load(Ordering::Acquire);
         let Surroundings { directory, lineage, defaults, .. } = &self.around;
-        let read = batch::read(store, &directory.bodies, index.position, *lineage, defaults);
+        let read = batch::read(store, &directory.bodies, (index.position, self.pace.most), *lineage, defaults);
         let batch = read.await.map_err(Failure::Store)?;
         for removal in &batch.removals {
             let mut more = true;
@@ -209,9 +210,11 @@ impl Indexer {
                 more = left;
             }
         }
-        let added = batch.documents.len() as u64;
+        let (mut added, adding) = (0, Instant::now());
         if batch.end > index.position {
-            index.add(batch.documents, batch.end).await.map_err(Failure::Index)?;
+            let documents = batch.arrivals.documents(&mut self.seen);
+            added = index.add(documents, batch.end).await.map_err(Failure::Index)?;
+            self.pace.took(batch.events, adding.elapsed());
         }
         if batch.head {
             progress.done.store(i64::try_from(committed).unwrap_or(i64::MAX), Ordering::Release);
@@ -229,7 +232,8 @@ impl Indexer {
     /// Rests while deliveries wait for the writer.
     async fn give_way(&mut self, worked: Duration) {
         let began = Instant::now();
-        while self.on() && self.busy() && began.elapsed() < worked * RESTS {
+        let most = pace::rest(worked, self.around.progress.lag());
+        while self.on() && self.busy() && began.elapsed() < most {
             self.rest(GLANCE).await;
         }
     }

@@ -11,6 +11,7 @@ pub mod config;
 pub(crate) mod index;
 pub(crate) mod indexer;
 pub mod metrics;
+pub(crate) mod pace;
 pub(crate) mod page;
 pub(crate) mod seal;
 

@@ -1,5 +1,5 @@
-//! A page of a search: what is newer than the index is asked one by one, the rest comes from the index and is joined with
-//! the rows of the store.
+//! A page of a search: what is newer than the index is asked one by one, the rest comes from the index, is joined with
+//! the rows of the store, and is asked for what the index leaves open (`Query::unsettled`).
 //!
 //! A page ends when it is full or when enough was looked at for one request; then `next` says where to go on, and a
 //! page may be shorter than asked for, even empty, before the end. So a search is complete whatever the index's lag is, and no
@@ -16,10 +16,14 @@ use crate::store::list::{self, Line, Of, after, select};
 use crate::store::messages::{ListRequest, MessagePage};
 use crate::store::{Store, StoreError, unavailable};
 
-/// Messages whose words are looked at for one page.
-const READ: usize = 2_000;
-/// Hits of the index whose columns are looked at for one page.
-const HITS: usize = 20_000;
+/// What may be spent on one page: a message whose text is read costs [`TEXT`] and one more for each [`UNIT`] of its bytes.
+const WORK: usize = 20_000;
+/// One of which only list columns are looked at costs this.
+const LINE: usize = 1;
+const TEXT: usize = 10;
+const UNIT: u64 = 4 << 10;
+/// Work between two looks at what is left.
+const LOT: usize = 2_000;
 /// Candidates fetched at once, at first and at most.
 const FEW: usize = 64;
 const MANY: usize = 1_024;
@@ -28,8 +32,8 @@ const MANY: usize = 1_024;
 pub(in crate::store) struct Filling {
     pub page: MessagePage,
     limit: usize,
-    looked: usize,
-    /// Lines that may be looked at in all.
+    spent: usize,
+    /// What may be spent in all.
     most: usize,
 }
 
@@ -42,16 +46,21 @@ pub enum Goes {
 
 impl Filling {
     pub fn new(page: MessagePage, limit: u32, most: usize) -> Self {
-        Self { page, limit: limit as usize, looked: 0, most }
+        Self { page, limit: limit as usize, spent: 0, most }
     }
 
     /// Takes the next line in order, one that belongs to the list or not.
     pub(in crate::store) fn take(&mut self, line: Line, belongs: bool) -> Goes {
-        if self.looked >= self.most || (belongs && self.page.items.len() >= self.limit) {
+        self.take_for(line, belongs, LINE)
+    }
+
+    /// The same for a line that cost so much.
+    fn take_for(&mut self, line: Line, belongs: bool, cost: usize) -> Goes {
+        if self.spent >= self.most || (belongs && self.page.items.len() >= self.limit) {
             self.page.next = Some(list::page_from(line.order));
             return Goes::Ended;
         }
-        self.looked += 1;
+        self.spent += cost;
         if belongs {
             self.page.items.push(line.listed);
         }
@@ -74,7 +83,7 @@ impl Store {
         let search = self.inner.search.as_ref();
         let words = query.fts();
         let index_lag = words.as_ref().and(search).map(super::Search::lag);
-        let filling = || Filling::new(MessagePage { index_lag, ..list::empty() }, request.limit, READ);
+        let filling = || Filling::new(MessagePage { index_lag, ..list::empty() }, request.limit, WORK);
         if let (Some(search), Some(words)) = (search, words)
             && let Some(snapshot) = search.snapshot().await
         {
@@ -121,7 +130,7 @@ impl Asking<'_> {
         if self.read(Some(snapshot.position), filling).await.map_err(Failure::Store)? == Goes::Ended {
             return Ok(Goes::Ended);
         }
-        filling.most += HITS;
+        filling.most += WORK;
         self.hits(words, snapshot, filling).await
     }
 
@@ -137,10 +146,8 @@ impl Asking<'_> {
             let fetched = lines.len();
             lines.retain(|line| newer.is_none_or(|newer| line.stamp > newer));
             let reached = lines.len() < fetched;
-            for (line, matches) in self.matching(lines).await? {
-                if filling.take(line, matches) == Goes::Ended {
-                    return Ok(Goes::Ended);
-                }
+            if self.ask(lines, Some(self.query), filling).await? == Goes::Ended {
+                return Ok(Goes::Ended);
             }
             if last_lot || reached {
                 return Ok(Goes::On);
@@ -149,12 +156,32 @@ impl Asking<'_> {
         }
     }
 
-    /// Which of `lines` match. The text of one that cannot be read is empty, as in the index.
-    async fn matching(&self, lines: Vec<Line>) -> Result<Vec<(Line, bool)>, StoreError> {
-        if lines.is_empty() {
-            return Ok(Vec::new());
+    /// Takes those of `lines` that match `open`, if something is open, in lots of bounded work.
+    async fn ask(&self, lines: Vec<Line>, open: Option<&Query>, filling: &mut Filling) -> Result<Goes, StoreError> {
+        let reads = open.is_some_and(Query::needs_text);
+        let mut lines = lines.into_iter().peekable();
+        while lines.peek().is_some() {
+            let mut work = 0;
+            let lot: Vec<Line> = std::iter::from_fn(|| {
+                let line = (work < LOT).then(|| lines.next()).flatten()?;
+                work += cost(&line, reads);
+                Some(line)
+            })
+            .collect();
+            for (line, matches) in self.matching(lot, open).await? {
+                let cost = cost(&line, reads);
+                if filling.take_for(line, matches, cost) == Goes::Ended {
+                    return Ok(Goes::Ended);
+                }
+            }
         }
-        let (dir, query) = (self.store.inner.bodies.clone(), self.query.clone());
+        Ok(Goes::On)
+    }
+
+    /// Which of `lines` match. The text of one that cannot be read is empty, as in the index.
+    async fn matching(&self, lines: Vec<Line>, open: Option<&Query>) -> Result<Vec<(Line, bool)>, StoreError> {
+        let Some(open) = open else { return Ok(lines.into_iter().map(|line| (line, true)).collect()) };
+        let (dir, query) = (self.store.inner.bodies.clone(), open.clone());
         let asked = tokio::task::spawn_blocking(move || {
             let ask = |line: Line| {
                 let text = if query.needs_text() { batch::text(&dir, line.at).unwrap_or_default() } else { "".into() };
@@ -168,6 +195,7 @@ impl Asking<'_> {
 
     /// Fills the page with what the index finds.
     async fn hits(&self, words: &Fts, snapshot: &Snapshot, filling: &mut Filling) -> Result<Goes, Failure> {
+        let open = self.query.unsettled();
         let (oldest, newest) = self.bounds().await.map_err(Failure::store)?;
         let mut below = newest.min(snapshot.position.saturating_add(1));
         let mut wanted = FEW.max(self.request.limit as usize + 1);
@@ -179,17 +207,17 @@ impl Asking<'_> {
             let rows = select(self.of, self.request, None).filter(message::Column::Stamp.is_in(found)).all(self.tx);
             let rows = rows.await.map_err(Failure::store)?;
             // Those that the columns sorted out were looked at too.
-            filling.looked += hits.saturating_sub(rows.len());
-            for line in self.store.living_lines(self.tx, self.of, rows).await.map_err(Failure::store)? {
-                let belongs = tags_hold(self.query, &line);
-                if filling.take(line, belongs) == Goes::Ended {
-                    return Ok(Goes::Ended);
-                }
+            let mut lines = self.store.living_lines(self.tx, self.of, rows).await.map_err(Failure::store)?;
+            lines.retain(|line| tags_hold(self.query, line));
+            // Those that the columns sorted out were looked at too.
+            filling.spent += hits.saturating_sub(lines.len()) * LINE;
+            if self.ask(lines, open.as_ref(), filling).await.map_err(Failure::Store)? == Goes::Ended {
+                return Ok(Goes::Ended);
             }
             if last_lot {
                 return Ok(Goes::On);
             }
-            if filling.looked >= filling.most {
+            if filling.spent >= filling.most {
                 filling.page.next = self.order_below(below).await.map_err(Failure::store)?;
                 return Ok(Goes::Ended);
             }
@@ -233,6 +261,10 @@ impl Asking<'_> {
             .limit(1);
         Ok(nearest.into_tuple::<i64>().one(self.tx).await?.unwrap_or(0))
     }
+}
+
+fn cost(line: &Line, reads: bool) -> usize {
+    if reads { TEXT + usize::try_from(line.listed.size / UNIT).unwrap_or(WORK) } else { LINE }
 }
 
 /// Tags are text in their column, which SQL does not look into.
