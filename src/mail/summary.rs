@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::MailboxKey;
 use super::body::{self, Role, View};
+use super::cursor::Cursor;
 use super::id::DeliveryId;
 use super::structure::{self, Structure};
 use super::time::Timestamp;
@@ -35,14 +36,14 @@ pub enum Parse {
     Unreadable,
 }
 
-/// What the receiving side learns from a message before it is stored.
+/// What the receiving side learns from a message before it is stored. What each mailbox that gets it repeats is shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    pub subject: String,
-    pub from: Option<Party>,
-    pub to: Vec<Party>,
+    pub subject: Arc<str>,
+    pub from: Option<Arc<Party>>,
+    pub to: Arc<[Party]>,
     pub date: Option<Timestamp>,
-    pub preview: String,
+    pub preview: Arc<str>,
     pub attachments: u32,
     pub parse: Parse,
     /// The readable text for search and filters, at most 256 KiB of it.
@@ -77,7 +78,7 @@ pub fn summarize(raw: &[u8]) -> Summary {
     }
     let view = body::view(raw, &structure);
     let text = readable(raw, &structure, &view, MAX_TEXT);
-    summary.preview = preview::preview(&text);
+    summary.preview = preview::preview(&text).into();
     summary.attachments = count(&view);
     summary.text = text.into();
     summary.parse = Parse::Whole;
@@ -90,14 +91,12 @@ pub fn summarize(raw: &[u8]) -> Summary {
 #[must_use]
 pub fn summarize_headers(raw: &[u8]) -> Summary {
     let mut summary = Summary { parse: Parse::HeadersOnly, ..Summary::default() };
-    let (mut subject, mut from, mut sender, mut date) = (None, None, None, None);
+    let (mut subject, mut from, mut sender, mut date, mut to) = (None, None, None, None, Vec::new());
     for (name, value) in header::fields(raw, 0) {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         // Of fields that may stand once, the first counts.
         match name.len() {
-            2 if is(b"to") && summary.to.len() < MAX_TO => {
-                summary.to.extend(header::addresses(value, MAX_TO - summary.to.len()));
-            }
+            2 if is(b"to") && to.len() < MAX_TO => to.extend(header::addresses(value, MAX_TO - to.len())),
             4 if is(b"from") => from = from.or(Some(value)),
             4 if is(b"date") => date = date.or(Some(value)),
             6 if is(b"sender") => sender = sender.or(Some(value)),
@@ -105,8 +104,9 @@ pub fn summarize_headers(raw: &[u8]) -> Summary {
             _ => {}
         }
     }
-    summary.subject = subject.map_or_else(String::new, |value| header::text(value, MAX_SUBJECT));
-    let first = |value| header::addresses(value, 1).pop();
+    summary.subject = subject.map_or_else(String::new, |value| header::text(value, MAX_SUBJECT)).into();
+    summary.to = to.into();
+    let first = |value| header::addresses(value, 1).pop().map(Arc::new);
     summary.from = from.and_then(first).or_else(|| sender.and_then(first));
     summary.date = date.and_then(header::date);
     summary
@@ -167,11 +167,16 @@ pub struct Listed {
     pub uid: u64,
     pub mailbox: MailboxKey,
     /// The mailbox's event position at which this message arrived (opaque).
-    pub cursor: String,
-    pub from: Option<Party>,
-    pub to: Vec<Party>,
-    pub subject: String,
-    pub preview: String,
+    #[schema(value_type = String)]
+    pub cursor: Cursor,
+    #[schema(value_type = Option<Party>)]
+    pub from: Option<Arc<Party>>,
+    #[schema(value_type = Vec<Party>)]
+    pub to: Arc<[Party]>,
+    #[schema(value_type = String)]
+    pub subject: Arc<str>,
+    #[schema(value_type = String)]
+    pub preview: Arc<str>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub date: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]
@@ -196,11 +201,14 @@ mod tests {
         let raw = b"Received: from a by b\r\nFrom: =?utf-8?Q?J=C3=B6rg?= <j@example.com>\r\nTo: a@b, C <c@d>\r\nTo: e@f\r\n\
             Subject: Hello\r\n there\r\nSubject: second\r\nDate: Sat, 21 Nov 2026 10:30:00 +0100\r\n\r\nOne\r\n  two\r\n";
         let summary = summarize(raw);
-        assert_eq!(summary.subject, "Hello there");
-        assert_eq!(summary.from, Some(Party { name: Some("J\u{f6}rg".into()), address: Some("j@example.com".into()) }));
+        assert_eq!(&*summary.subject, "Hello there");
+        assert_eq!(
+            summary.from.as_deref(),
+            Some(&Party { name: Some("J\u{f6}rg".into()), address: Some("j@example.com".into()) })
+        );
         assert_eq!(summary.to.len(), 3);
         assert_eq!(summary.date, Timestamp::parse("2026-11-21T09:30:00Z"));
-        assert_eq!((summary.preview.as_str(), &*summary.text), ("One two", "One\n  two\n"));
+        assert_eq!((&*summary.preview, &*summary.text), ("One two", "One\n  two\n"));
         assert_eq!((summary.attachments, summary.parse), (0, Parse::Whole));
     }
 
@@ -225,7 +233,7 @@ mod tests {
                 "Content-Type: multipart/alternative; boundary=x\r\n\r\n{plain}--x\r\nContent-Type: text/html\r\n\r\n\
                  <p>Hello</p>\r\n--x--\r\n"
             );
-            assert_eq!(summarize(raw.as_bytes()).preview, "Hello");
+            assert_eq!(&*summarize(raw.as_bytes()).preview, "Hello");
         }
     }
 
@@ -233,7 +241,7 @@ mod tests {
     fn too_deep_a_message_keeps_its_headers() {
         let raw = [b"Subject: deep\r\n".to_vec(), b"Content-Type: message/rfc822\r\n\r\n".repeat(300_000)].concat();
         let summary = summarize(&raw);
-        assert_eq!((summary.subject.as_str(), summary.parse), ("deep", Parse::HeadersOnly));
+        assert_eq!((&*summary.subject, summary.parse), ("deep", Parse::HeadersOnly));
     }
 
     #[test]

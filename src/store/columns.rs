@@ -2,6 +2,7 @@
 //! reckoned.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use entity::{mailbox, message};
@@ -170,13 +171,13 @@ pub fn listed(row: message::Model, of: &mailbox::Model, key: &MailboxKey, lineag
         id: DeliveryId(row.id),
         uid: unsigned(row.uid),
         mailbox: key.clone(),
-        cursor: cursor(of, lineage, row.uid).to_string(),
-        from: row.sender.and_then(|text| serde_json::from_str(&text).ok()).map(party),
+        cursor: cursor(of, lineage, row.uid),
+        from: row.sender.and_then(|text| serde_json::from_str(&text).ok()).map(|column| Arc::new(party(column))),
         to: serde_json::from_str::<Vec<PartyColumn>>(&row.recipients)
             .map(|parties| parties.into_iter().map(party).collect())
             .unwrap_or_default(),
-        subject: row.subject,
-        preview: row.preview,
+        subject: row.subject.into(),
+        preview: row.preview.into(),
         date: row.date.map(Timestamp),
         received_at: Timestamp(row.received_at),
         expires_at: message_end(of, row.received_at, defaults).map(Timestamp),

@@ -1,5 +1,7 @@
 //! One message in full: what `GET …/messages/{id}` and `wait` answer.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::error::Problem;
@@ -7,6 +9,7 @@ use super::path;
 use super::reading::{self, Read};
 use super::state::State;
 use crate::mail::address::MailboxKey;
+use crate::mail::cursor::Cursor;
 use crate::mail::envelope::Envelope;
 use crate::mail::extract::Link;
 use crate::mail::id::DeliveryId;
@@ -22,15 +25,19 @@ pub struct MessageDetail {
     pub uid: u64,
     pub mailbox: MailboxKey,
     /// The mailbox's event position at which this message arrived.
-    pub cursor: String,
-    pub from: Option<Party>,
+    #[schema(value_type = String)]
+    pub cursor: Cursor,
+    #[schema(value_type = Option<Party>)]
+    pub from: Option<Arc<Party>>,
     pub sender: Vec<Party>,
     pub reply_to: Vec<Party>,
     pub to: Vec<Party>,
     pub cc: Vec<Party>,
     pub bcc: Vec<Party>,
-    pub subject: String,
-    pub preview: String,
+    #[schema(value_type = String)]
+    pub subject: Arc<str>,
+    #[schema(value_type = String)]
+    pub preview: Arc<str>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub date: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]

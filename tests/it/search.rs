@@ -292,7 +292,7 @@ async fn since_and_unread_bound_a_search() {
     indexed(&fixture.store).await;
     let subjects = async |request: ListRequest| {
         let page = fixture.store.list(&request).await.unwrap();
-        page.items.into_iter().map(|item| item.subject).collect::<Vec<_>>()
+        page.items.into_iter().map(|item| item.subject.to_string()).collect::<Vec<_>>()
     };
     let all = request(&Scope::All, "word", 10, None);
     let mine = request(&Scope::Mailbox(key("a@x.test")), "word", 10, None);

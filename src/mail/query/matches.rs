@@ -155,6 +155,7 @@ mod tests {
 
     use super::*;
     use crate::mail::address::MailboxKey;
+    use crate::mail::cursor::Cursor;
     use crate::mail::id::DeliveryId;
     use crate::mail::query::Fts;
     use crate::mail::time::Timestamp;
@@ -165,11 +166,11 @@ mod tests {
             id: DeliveryId(uuid::Uuid::nil()),
             uid: 1,
             mailbox: MailboxKey::from_stored("box@mailroom.test"),
-            cursor: String::new(),
-            from: Some(party(&from)),
+            cursor: Cursor::default(),
+            from: Some(party(&from).into()),
             to: to.iter().map(party).collect(),
-            subject: subject.to_owned(),
-            preview: String::new(),
+            subject: subject.into(),
+            preview: "".into(),
             date: None,
             received_at: Timestamp::parse("2026-11-21T12:00:00Z").unwrap(),
             expires_at: None,

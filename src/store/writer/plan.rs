@@ -111,7 +111,7 @@ impl Writer {
     ) {
         let key = &part.mailbox;
         let mut changed = Changed::Counters;
-        let mut row = match self.mailboxes.get(key).cloned() {
+        let mut row = match self.mailboxes.take(key) {
             Some(row) if !columns::ended(&row, now) => row,
             other => {
                 if let Some(ended) = other {
@@ -149,7 +149,7 @@ impl Writer {
             id: delivery.id,
             uid: unsigned(uid),
             mailbox: key.clone(),
-            cursor: columns::cursor(row, self.head.lineage(), uid).to_string(),
+            cursor: columns::cursor(row, self.head.lineage(), uid),
             from: summary.from.clone(),
             to: summary.to.clone(),
             subject: summary.subject.clone(),
@@ -225,7 +225,7 @@ struct Texts {
 impl Texts {
     fn of(summary: &Summary) -> Self {
         Self {
-            sender: columns::sender_column(summary.from.as_ref()),
+            sender: columns::sender_column(summary.from.as_deref()),
             recipients: columns::recipients_column(&summary.to),
         }
     }
@@ -252,11 +252,11 @@ fn message_row(
         parse: columns::parse_column(summary.parse),
         is_read: false,
         attachments: i32::try_from(summary.attachments).unwrap_or(i32::MAX),
-        subject: summary.subject.clone(),
+        subject: summary.subject.to_string(),
         sender: texts.sender.clone(),
         recipients: texts.recipients.clone(),
         date: summary.date.map(|date| date.0),
-        preview: summary.preview.clone(),
+        preview: summary.preview.to_string(),
         tags: None,
         envelope: columns::envelope_column(&delivery.envelope, part),
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use entity::{mailbox, meta};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
 
-use super::statements::{chunks, count_mailboxes, put_mailboxes};
+use super::statements::{Counters, chunks, count_mailboxes, put_mailboxes};
 use crate::mail::address::MailboxKey;
 
 /// Mailboxes remembered: at most twice this.
@@ -69,6 +69,11 @@ impl Mailboxes {
         self.young.get(key)
     }
 
+    /// Takes a row out, to be put back changed.
+    pub fn take(&mut self, key: &MailboxKey) -> Option<mailbox::Model> {
+        self.young.remove(key)
+    }
+
     /// Remembers `row` as it will be after the transaction.
     pub fn put(&mut self, key: MailboxKey, row: mailbox::Model, part: Part) {
         let changed = self.changed.entry(key.clone()).or_insert(part);
@@ -94,11 +99,11 @@ impl Mailboxes {
         for (key, part) in self.changed.drain() {
             let Some(row) = self.young.get(&key) else { continue };
             match part {
-                Part::Counters => counters.push(row.clone()),
+                Part::Counters => counters.push(Counters::of(row)),
                 Part::Whole => whole.push(row.clone()),
             }
         }
-        counters.sort_unstable_by_key(|row: &mailbox::Model| row.id);
+        counters.sort_unstable_by_key(|row: &Counters| row.id);
         whole.sort_unstable_by_key(|row: &mailbox::Model| row.id);
         count_mailboxes(db, counters).await?;
         put_mailboxes(db, whole).await

@@ -46,8 +46,23 @@ pub async fn put_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<mailbox::Model>
     write::<mailbox::Entity, C>(db, rows, Known::Replaced).await
 }
 
+/// Counter and totals of a mailbox.
+pub struct Counters {
+    pub id: i64,
+    modseq: i64,
+    messages: i64,
+    unread: i64,
+    bytes: i64,
+}
+
+impl Counters {
+    pub const fn of(row: &mailbox::Model) -> Self {
+        Self { id: row.id, modseq: row.modseq, messages: row.messages, unread: row.unread, bytes: row.bytes }
+    }
+}
+
 /// Sets counter and totals of mailboxes that are there: no index is touched.
-pub async fn count_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<mailbox::Model>) -> Result<(), DbErr> {
+pub async fn count_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<Counters>) -> Result<(), DbErr> {
     run(db, rows, |rows| {
         let text = text("mailboxes counters", rows.len(), || counters_text(rows.len()));
         let values = rows.into_iter().flat_map(|row| [row.id, row.modseq, row.messages, row.unread, row.bytes]);

@@ -12,7 +12,7 @@ async fn what_was_put_in_is_listed_and_reads_back_byte_for_byte() {
     let id = f.put(&["a@x"], raw.as_bytes()).await.unwrap();
     let page = f.list("a@x").await;
     assert_eq!(page.items.len(), 1);
-    assert_eq!(page.items[0].subject, "number 1");
+    assert_eq!(&*page.items[0].subject, "number 1");
     assert_eq!(page.items[0].id, id);
     assert_eq!(page.items[0].size, raw.len() as u64);
     assert_eq!(f.raw("a@x", id).await, raw.as_bytes());

@@ -39,7 +39,7 @@ async fn records_beyond_the_committed_end_are_taken_in() {
         for (n, id) in ids.iter().enumerate() {
             assert_eq!(f.raw("a@x", *id).await, mail(n + 1).as_bytes());
         }
-        assert_eq!(f.list("a@x").await.items[0].subject, "number 3");
+        assert_eq!(&*f.list("a@x").await.items[0].subject, "number 3");
         let stored = f.store.message(&key("b@x"), ids[1]).await.unwrap().unwrap();
         assert_eq!(stored.recipients, ["B@X"]);
         f.store.close().await;

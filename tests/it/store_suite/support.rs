@@ -203,7 +203,7 @@ pub fn incoming(to: &[&str], raw: &[u8]) -> (Incoming, tokio::sync::oneshot::Rec
         eight_bit: true,
     };
     let part = |to: &&str| Part { mailbox: key(to), recipients: vec![to.to_uppercase()], create: true };
-    let summary = Summary { subject: subject(raw), text: "the text".into(), ..Summary::default() };
+    let summary = Summary { subject: subject(raw).into(), text: "the text".into(), ..Summary::default() };
     let incoming = Incoming {
         id: DeliveryId::new(now),
         received_at: now,
