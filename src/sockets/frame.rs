@@ -72,6 +72,26 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::BadJson,
+        Self::BadAddress,
+        Self::BadCursor,
+        Self::BadQuery,
+        Self::TokenNeeded,
+        Self::NoSuchMailbox,
+        Self::TooLarge,
+        Self::TooManySubscriptions,
+        Self::UnsupportedMediaType,
+        Self::Unavailable,
+        Self::BadHandshake,
+        Self::ForeignHost,
+        Self::ForeignOrigin,
+        Self::MethodNotAllowed,
+        Self::NoSuchPath,
+        Self::UpgradeRequired,
+    ];
+
     /// Name, status and title.
     const fn parts(self) -> (&'static str, u16, &'static str) {
         match self {
@@ -92,6 +112,12 @@ impl Kind {
             Self::NoSuchPath => ("no-such-path", 404, "There is nothing at this path"),
             Self::UpgradeRequired => ("upgrade-required", 426, "This path speaks WebSocket, version 13"),
         }
+    }
+
+    /// The last part of `type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.parts().0
     }
 
     /// The status that an HTTP answer would have.

@@ -1,12 +1,14 @@
 //! What goes wrong, as callers see it: RFC 9457 problem documents. [`Kind`] is the one table of them, shown on the
-//! docs page and in the OpenAPI document; this file also holds the one translation of store errors to problems.
+//! docs page and in the OpenAPI document, those of `sockets` among them; this file also holds the one translation of store errors to problems.
 //!
 //! A problem's `type` is `urn:mailroom:problem:<name>`: stable, meant for programs. `detail` is for people.
 
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
@@ -53,6 +55,7 @@ problems! {
     BadAddress, "bad-address", BAD_REQUEST, "This is not a mail address that can be a mailbox here";
     BadCursor, "bad-cursor", BAD_REQUEST, "This is not a cursor of this list or stream";
     BadField, "bad-field", BAD_REQUEST, "A field of the request has a value that cannot be used";
+    BadHandshake, "bad-handshake", BAD_REQUEST, "This is not a WebSocket handshake";
     BadJson, "bad-json", BAD_REQUEST, "The request body is not the JSON that this call takes";
     BadPage, "bad-page", BAD_REQUEST, "This is not a page of this list";
     BadParameter, "bad-parameter", BAD_REQUEST, "The query string has a parameter that is unknown or cannot be used";
@@ -71,6 +74,8 @@ problems! {
     RangeNotSatisfiable, "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "The range lies beyond the end";
     ForeignHost, "foreign-host", MISDIRECTED_REQUEST, "This server is not known under that host name";
     DomainNotAccepted, "domain-not-accepted", UNPROCESSABLE_ENTITY, "This server does not accept mail for that domain";
+    UpgradeRequired, "upgrade-required", UPGRADE_REQUIRED, "This path speaks WebSocket, version 13";
+    TooManySubscriptions, "too-many-subscriptions", TOO_MANY_REQUESTS, "This client has too many subscriptions";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The server failed on this request";
     MessageDamaged, "message-damaged", INTERNAL_SERVER_ERROR, "The stored message is damaged";
     Unavailable, "unavailable", SERVICE_UNAVAILABLE, "The server is busy or stopping: try again shortly";
@@ -109,6 +114,13 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &HeaderValue) -> Self {
         Self { kind: Kind::MethodNotAllowed, detail: None, header: Some((ALLOW, allow.clone())) }
+    }
+
+    /// 426, with the protocol that the path speaks (RFC 9110 §15.5.22).
+    #[must_use]
+    pub fn upgrade_required() -> Self {
+        let header = Some((UPGRADE, HeaderValue::from_static("websocket")));
+        Self { kind: Kind::UpgradeRequired, detail: None, header }
     }
 
     /// 416, with the length that there is (RFC 9110 §15.5.17).

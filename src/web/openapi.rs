@@ -127,6 +127,14 @@ mod tests {
     }
 
     #[test]
+    fn problems_of_sockets_are_in_the_table_with_the_same_status() {
+        for socket in crate::sockets::frame::Kind::ALL {
+            let listed = Kind::ALL.iter().find(|kind| kind.name() == socket.name());
+            assert_eq!(listed.map(|kind| kind.status().as_u16()), Some(socket.status()), "{}", socket.name());
+        }
+    }
+
+    #[test]
     fn every_call_has_a_name_of_its_own_and_a_summary() {
         let json = serde_json::to_value(document()).unwrap();
         let mut names = std::collections::HashSet::new();

@@ -94,6 +94,10 @@ async fn nonsense_is_answered_with_problems() {
     let api = server.api();
     problem(&api.get("/v1/nothing").await, 404, "no-such-path");
     problem(&api.get("/%2e%2e/Cargo.toml").await, 404, "no-such-path");
+    let plain = api.get("/v1/ws").await;
+    // The client takes such an answer for a tunnel and gives it no body.
+    assert_eq!(plain.status, StatusCode::UPGRADE_REQUIRED);
+    assert_eq!(plain.header("upgrade"), Some("websocket"));
     let put = api.call(Method::PUT, "/v1/mailboxes", &[], None).await;
     problem(&put, 405, "method-not-allowed");
     assert_eq!(put.header("allow"), Some("GET, HEAD, POST, OPTIONS"));

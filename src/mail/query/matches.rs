@@ -43,8 +43,8 @@ impl Columns {
 pub fn index_columns(listed: &Listed, text: &str, seen: &mut Seen) -> Columns {
     let parties = listed.to.iter().flat_map(parts);
     Columns {
-        subject: seen.words([listed.subject.as_str()]),
-        sender: seen.words(listed.from.iter().flat_map(parts)),
+        subject: seen.words([&*listed.subject]),
+        sender: seen.words(listed.from.iter().flat_map(|party| parts(party))),
         recipients: seen.words(parties.chain([listed.mailbox.as_str()])),
         body: seen.words([text]),
     }
