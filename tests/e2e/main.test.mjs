@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { closeBrowser, mailboxUrl, newAddress, newPage, row, startSite, untilLive } from './support.mjs';
+import { closeBrowser, eventually, mailboxUrl, newAddress, newPage, row, startSite, untilLive } from './support.mjs';
 
 const SECOND = 1_000;
 
@@ -113,8 +113,7 @@ describe('dashboard', () => {
     };
     assert.deepEqual(await subjects(), ['Goes', 'Stays']);
     await page.getByRole('button', { name: 'Undo' }).waitFor({ state: 'detached', timeout: 12 * SECOND });
-    await page.waitForTimeout(200);
-    assert.deepEqual(await subjects(), ['Stays']);
+    await eventually(async () => assert.deepEqual(await subjects(), ['Stays']));
   });
 
   test('carries a deletion out when the page is left', async () => {
@@ -123,9 +122,10 @@ describe('dashboard', () => {
     await page.keyboard.press('#');
     await page.getByRole('button', { name: 'Undo' }).waitFor();
     await page.goto('about:blank');
-    await page.waitForTimeout(500);
-    const { items } = await (await fetch(`${site.url}v1/mailboxes/${to}/messages`)).json();
-    assert.deepEqual(items, []);
+    await eventually(async () => {
+      const { items } = await (await fetch(`${site.url}v1/mailboxes/${to}/messages`)).json();
+      assert.deepEqual(items, []);
+    });
   });
 
   test('walks the keyboard', async () => {

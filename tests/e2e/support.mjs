@@ -135,3 +135,15 @@ export const untilLive = (page) => page.locator('.status.live').waitFor();
 
 /** @param {string} base @param {string} address */
 export const mailboxUrl = (base, address) => `${base}#/in/${address}`;
+
+/** Tries until the check holds, at most ten seconds. @param {() => Promise<unknown>} check */
+export async function eventually(check) {
+  for (const end = Date.now() + 10_000; ;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
