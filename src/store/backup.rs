@@ -19,7 +19,7 @@ use super::bodies::segment as files;
 use super::columns::unsigned;
 use super::config::Config;
 use super::connect;
-use super::directory::{Directory, FORMAT, OpenError};
+use super::directory::{Directory, FORMAT, OpenError, private};
 
 /// Moments that are tried until one finds all its segments.
 const TRIES: usize = 5;
@@ -84,7 +84,7 @@ fn claim(target: &Path) -> Result<bool, BackupError> {
             Some(_) => Err(BackupError::NotEmpty(target.to_owned())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(target).map_err(at(target)).map(|()| true)
+            private().recursive(true).create(target).map_err(at(target)).map(|()| true)
         }
         Err(error) => Err(at(target)(error)),
     }

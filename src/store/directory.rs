@@ -1,7 +1,8 @@
 //! The data directory: who may use it, what format it has, where things lie.
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::bodies::segment::sync_directory;
@@ -113,7 +114,7 @@ impl Directory {
     }
 }
 
-/// Makes a directory and what is missing above it. Each new name is synced: without it all that is in there is lost with a
+/// Makes a directory and what is missing above it, for nobody but its owner: it holds other people's mail. Each new name is synced: without it all that is in there is lost with a
 /// power cut, however well it was synced itself.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
@@ -121,10 +122,17 @@ fn make(directory: &Path) -> io::Result<()> {
     }
     let parent = named(directory.parent().unwrap_or(Path::new("")));
     make(parent)?;
-    match std::fs::create_dir(directory) {
+    match private().create(directory) {
         Err(error) if !directory.is_dir() => Err(error),
         _ => sync_directory(parent),
     }
+}
+
+/// Makes directories that only their owner can look into.
+pub fn private() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder
 }
 
 /// The parent of a relative path is empty: the working directory.

@@ -177,6 +177,22 @@ async fn a_directory_with_something_in_it_is_refused() {
 }
 
 #[tokio::test]
+async fn nobody_else_may_look_into_what_it_and_the_store_make() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().unwrap();
+    let (data, copy) = (place.path().join("new/data"), place.path().join("copies/one"));
+    let config = config(&data);
+    let store = Store::open(&config, Arc::new(Heard::default()), Faults::default()).await.unwrap();
+    let output = backup(&data, &copy, &[]);
+    assert!(output.status.success(), "{output:?}");
+    for directory in [&data, &copy] {
+        let mode = directory.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{directory:?} has {mode:o}");
+    }
+    drop(store);
+}
+
+#[tokio::test]
 async fn a_copy_of_something_damaged_says_so() {
     let fixture = Fixture::with(|config| config.bodies.segment_size = Bytes(1)).await;
     fixture.fill("a@x.test", 1).await;
