@@ -1,11 +1,12 @@
 //! Sees to it that what has ended goes and that its space is given back: asks the store, in small steps, between
 //! deliveries.
 //!
-//! A singleton behind a `Handle`, driven by its own timer. A failing store is asked again at the next turn.
+//! A singleton behind a `Handle`, driven by its own timer. A failing store is asked again at the next turn; one that was
+//! closed ends it.
 
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::clock;
 use crate::mail::time::Timestamp;
@@ -38,6 +39,7 @@ impl Retention {
             let wait = match more {
                 Ok(true) => NEXT_STEP,
                 Ok(false) => actor.every,
+                Err(_) if actor.store.is_closed() => return ctx.stop(),
                 Err(error) => {
                     tracing::warn!(%error, "cannot remove what has expired");
                     actor.every

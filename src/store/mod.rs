@@ -247,6 +247,12 @@ impl Store {
         self.inner.lock.lock().take();
     }
 
+    /// Whether it was closed: nothing is written any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.requests.is_closed()
+    }
+
     /// Puts a request to the writer and waits for its commit.
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
