@@ -42,7 +42,7 @@ use transaction::{Head, InFlight};
 
 /// Deliveries and bytes in one transaction; one larger than that goes alone.
 const MAX_DELIVERIES: usize = 500;
-const MAX_ROWS: usize = 1_000;
+const MAX_ROWS: usize = 2_000;
 const MAX_BYTES: usize = 8 << 20;
 /// Changes in one transaction.
 const MAX_CHANGES: usize = 64;
