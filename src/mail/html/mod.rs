@@ -89,6 +89,8 @@ static POLICY: LazyLock<Builder<'static>> = LazyLock::new(|| {
 });
 
 #[cfg(test)]
+mod costs;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod tests;

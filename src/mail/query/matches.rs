@@ -150,7 +150,7 @@ fn add_party(party: &Party, column: &mut String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -160,7 +160,7 @@ mod tests {
     use crate::mail::query::Fts;
     use crate::mail::time::Timestamp;
 
-    fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
+    pub fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
         let party = |text: &&str| Party { name: Some((*text).to_owned()), address: Some("x@y.z".to_owned()) };
         Listed {
             id: DeliveryId(uuid::Uuid::nil()),

@@ -10,6 +10,8 @@
 //! which is asked of each message that the index finds. Every token is ASCII letters and digits in lower case or
 //! characters beyond ASCII, which the `ascii` tokenizer of FTS5 keeps whole.
 
+#[cfg(test)]
+mod costs;
 mod distinct;
 mod fts;
 mod matches;

@@ -5,24 +5,26 @@
 //! something to be taken from. (Numbering rows by mailbox and UID makes a mailbox a range, but a search over all mail then has
 //! to sort every hit there is.) Writing is not synced; [`super::seal`] says why that is enough.
 //!
-//! FTS5 writes what it has gathered whenever a statement of several rows begins, so a batch is one statement: then it is
-//! one run in the file (`docs/performance.md`).
+//! FTS5 writes what it has gathered whenever a statement of several rows begins, so some hundred messages are
+//! one statement and one run in the file (`docs/performance.md`).
 
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
+use std::time::Instant;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr};
 use sea_orm::{Statement, TransactionTrait, Value};
 
+use super::pace;
 use super::seal::{self, Seal};
 use crate::mail::query::{Columns, Fts};
 use crate::store::connect;
 
 /// To be raised when the columns or the tokens of `mail::query` change: older files are made again.
 const VERSION: i64 = 2;
-/// Rows in one INSERT: six values each, of 32,766.
-const ROWS: usize = 4_000;
-/// Bytes of words in one INSERT; a document that is larger goes alone.
-const BYTES: usize = 8 << 20;
+/// Rows in one INSERT, which FTS5 writes as one run; with six values each, far from the 32,766 that a statement may have.
+const ROWS: usize = 500;
 /// Rows found or removed in one statement.
 const STEP: u64 = 1_000;
 /// The token of the column `mailbox` that every message has; with a number after it, that of one mailbox. No text makes it.
@@ -104,6 +106,8 @@ pub struct Index {
     path: PathBuf,
     /// Events up to this stamp are in it.
     pub position: i64,
+    /// Bytes of words in the next INSERT.
+    bytes: usize,
 }
 
 impl Index {
@@ -122,7 +126,7 @@ impl Index {
         }
         let db = connect::index(path).await.map_err(|error| damaged(&error))?;
         match fit(&db, seal, origin).await {
-            Ok(position) => Ok(Self { db, path: path.to_owned(), position }),
+            Ok(position) => Ok(Self { db, path: path.to_owned(), position, bytes: pace::WORDS }),
             Err(unfit) => {
                 let _ = db.close().await;
                 Err(unfit)
@@ -144,7 +148,7 @@ impl Index {
         let values = [VERSION.into(), i64::from(origin.lineage).into(), origin.head.into(), seal::boot().into()];
         tx.execute_raw(statement("INSERT INTO state VALUES (1, ?, ?, ?, 0, ?)", values)).await?;
         tx.commit().await?;
-        Ok(Self { db, path: path.to_owned(), position: 0 })
+        Ok(Self { db, path: path.to_owned(), position: 0, bytes: pace::WORDS })
     }
 
     /// Adds `documents`, which are newer than what is there and in order, and moves to `position`: in one transaction.
@@ -154,14 +158,19 @@ impl Index {
     pub async fn add(&mut self, documents: impl Iterator<Item = Document>, position: i64) -> Result<u64, DbErr> {
         let tx = self.db.begin().await?;
         let mut documents = documents.fuse();
-        let mut added = 0;
-        loop {
-            let lot = lot(&mut documents);
-            if lot.is_empty() {
-                break;
+        let (mut added, mut next) = (0, lot(&mut documents, self.bytes));
+        while !next.is_empty() {
+            added += next.len() as u64;
+            let began = Instant::now();
+            let mut running = std::pin::pin!(insert(&tx, next));
+            // The first poll hands the statement to SQLite's thread; meanwhile this one reads what comes next.
+            let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
+            next = lot(&mut documents, self.bytes);
+            match first {
+                Poll::Ready(done) => done?,
+                Poll::Pending => running.await?,
             }
-            added += lot.len() as u64;
-            insert(&tx, lot).await?;
+            self.bytes = pace::words(self.bytes, began.elapsed());
         }
         tx.execute_raw(statement("UPDATE state SET position = ? WHERE id = 1", [position.into()])).await?;
         tx.commit().await?;
@@ -266,12 +275,12 @@ async fn rows(
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
 }
 
-/// As many as one statement takes.
-fn lot(documents: &mut impl Iterator<Item = Document>) -> Vec<Document> {
+/// As many as one statement takes: about `most` bytes, or one document.
+fn lot(documents: &mut impl Iterator<Item = Document>, most: usize) -> Vec<Document> {
     let mut bytes = 0;
     let mut lot = Vec::new();
     while lot.len() < ROWS
-        && bytes < BYTES
+        && bytes < most
         && let Some(document) = documents.next()
     {
         bytes += document.columns.len();
@@ -290,7 +299,13 @@ async fn insert(tx: &DatabaseTransaction, lot: Vec<Document>) -> Result<(), DbEr
         values.push(stamp.into());
         values.extend([format!("{ALL} {ALL}{mailbox}"), subject, sender, recipients, body].map(Value::from));
     }
-    tx.execute_raw(statement(&sql, values)).await.map(drop)
+    let alone = values.len() == 6;
+    tx.execute_raw(statement(&sql, values)).await?;
+    if alone {
+        // Before a statement of one row FTS5 does not write by itself.
+        tx.execute_unprepared("INSERT INTO messages (messages) VALUES ('flush')").await?;
+    }
+    Ok(())
 }
 
 /// Whether the file itself is broken, as against a full disk or a lock: SQLITE_CORRUPT, SQLITE_NOTADB, and
@@ -308,4 +323,27 @@ pub fn is_damage(error: &DbErr) -> bool {
 
 fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 10_000_000;
+
+    fn document(bytes: usize) -> Document {
+        Document { stamp: 1, mailbox: 1, columns: Columns { body: "x".repeat(bytes), ..Columns::default() } }
+    }
+
+    #[test]
+    fn a_statement_has_a_bounded_number_of_rows_and_bytes() {
+        let sizes = |bytes: usize, count: usize| {
+            let mut documents = std::iter::repeat_with(|| document(bytes)).take(count);
+            std::iter::from_fn(|| Some(lot(&mut documents, BYTES).len()).filter(|rows| *rows > 0)).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(1_000, 1_200), [500, 500, 200]);
+        assert_eq!(sizes(BYTES / 4, 9), [4, 4, 1]);
+        assert_eq!(sizes(3 * BYTES, 2), [1, 1]);
+        assert!(sizes(0, 0).is_empty());
+    }
 }

@@ -1,9 +1,12 @@
 //! How much the indexer takes at once, and how long it rests for deliveries in between.
 //!
 //! A batch is as large as takes about [`SPAN`]: few large ones are less work than many small ones, and while one is worked
-//! on nothing else is. FTS5 gathers a batch in a hash table that a sender of chosen words could fill with chains; half the
-//! batch is a quarter of such work, so it stays linear too. The rest ends early once the index is far behind: a
-//! search reads what is not indexed message by message.
+//! on nothing else is. The rest ends early once the index is far behind: a search reads what is not indexed message by
+//! message.
+//!
+//! FTS5 gathers the words of one INSERT in a hash table whose hash repeats after 16 letters: chosen words make one chain of
+//! it, and a mebibyte of them costs seconds. So an INSERT that took long is followed by a smaller one: a quarter of the words
+//! is a sixteenth of such work, and what hostile mail costs stays near what other mail does.
 
 use std::time::Duration;
 
@@ -40,6 +43,19 @@ impl Pace {
     }
 }
 
+/// Bytes of words in one INSERT, at most and at least.
+pub const WORDS: usize = 1 << 20;
+const FEW_WORDS: usize = 32 << 10;
+/// What they should take; ten times what they do.
+const INSERT: Duration = Duration::from_millis(250);
+
+/// How many bytes of words the next INSERT has, after one of up to `bytes` took so long.
+#[must_use]
+pub fn words(bytes: usize, time: Duration) -> usize {
+    let should = INSERT.mul_f64(bytes as f64 / WORDS as f64);
+    if time > should { (bytes / 4).max(FEW_WORDS) } else { (bytes * 2).min(WORDS) }
+}
+
 /// The longest rest after a batch that took `worked`, while `waiting` events are not indexed.
 #[must_use]
 pub fn rest(worked: Duration, waiting: u64) -> Duration {
@@ -63,6 +79,24 @@ mod tests {
         let mut pace = Pace::default();
         pace.took(10, Duration::from_millis(1));
         assert_eq!(pace.most, FIRST, "a batch that was not full says little");
+    }
+
+    #[test]
+    fn words_that_make_a_chain_cost_no_square() {
+        // Of a chain of that many bytes, in nanoseconds: 13 s a mebibyte at once.
+        let chain = |bytes: usize| Duration::from_nanos((bytes as u64).pow(2) / 84);
+        let (mut bytes, mut done, mut took) = (WORDS, 0, Duration::ZERO);
+        while done < 64 << 20 {
+            took += chain(bytes);
+            done += bytes;
+            bytes = words(bytes, chain(bytes));
+        }
+        assert!(took < Duration::from_secs(60), "{took:?}");
+        let mut bytes = FEW_WORDS;
+        for _ in 0..10 {
+            bytes = words(bytes, Duration::from_millis(30).mul_f64(bytes as f64 / WORDS as f64));
+        }
+        assert_eq!(bytes, WORDS);
     }
 
     #[test]
