@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::matches::tests::listed;
+use super::sample::listed;
 use super::*;
 
 /// Repeated to ten mebibytes; each is what some step could stumble over.

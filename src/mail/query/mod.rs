@@ -15,6 +15,8 @@ mod costs;
 mod distinct;
 mod fts;
 mod matches;
+#[cfg(test)]
+mod sample;
 mod syntax;
 mod tokens;
 

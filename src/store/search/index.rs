@@ -151,15 +151,25 @@ impl Index {
         Ok(Self { db, path: path.to_owned(), position: 0, bytes: pace::WORDS })
     }
 
-    /// Adds `documents`, which are newer than what is there and in order, and moves to `position`: in one transaction.
+    /// Adds `documents`, which are newer than what is there and in order, and moves to `position`: in one transaction,
+    /// which is given up, with None, when `go_on` says no.
     ///
     /// # Errors
     /// Then nothing of it is there.
-    pub async fn add(&mut self, documents: impl Iterator<Item = Document>, position: i64) -> Result<u64, DbErr> {
+    pub async fn add(
+        &mut self,
+        documents: impl Iterator<Item = Document>,
+        position: i64,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Option<u64>, DbErr> {
         let tx = self.db.begin().await?;
         let mut documents = documents.fuse();
         let (mut added, mut next) = (0, lot(&mut documents, self.bytes));
         while !next.is_empty() {
+            if !go_on() {
+                tx.rollback().await?;
+                return Ok(None);
+            }
             added += next.len() as u64;
             let began = Instant::now();
             let mut running = std::pin::pin!(insert(&tx, next));
@@ -175,7 +185,12 @@ impl Index {
         tx.execute_raw(statement("UPDATE state SET position = ? WHERE id = 1", [position.into()])).await?;
         tx.commit().await?;
         self.position = position;
-        Ok(added)
+        Ok(Some(added))
+    }
+
+    /// Gives back the space of the WAL, as far as searches under way and the room for what it holds allow.
+    pub async fn give_back(&self) {
+        let _ = self.db.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await;
     }
 
     /// Removes one step of what is gone; true when more is left. May be repeated.
@@ -195,7 +210,7 @@ impl Index {
 
     /// Closes it, and seals it if `sealed`.
     pub async fn close(self, sealed: bool) {
-        let _ = self.db.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        self.give_back().await;
         if self.db.close().await.is_ok()
             && sealed
             && let Err(error) = seal::put(&self.path)

@@ -48,6 +48,12 @@ pub struct Surroundings {
     pub shared: Arc<Shared>,
 }
 
+impl Surroundings {
+    fn has_space(&self) -> bool {
+        !self.shared.space.no_space.load(Ordering::Relaxed)
+    }
+}
+
 /// Starts the indexer.
 ///
 /// # Errors
@@ -119,8 +125,9 @@ impl Indexer {
             if self.around.progress.damaged.swap(false, Ordering::AcqRel) {
                 index = self.renew(&store, index).await?;
             }
-            if self.around.shared.space.no_space.load(Ordering::Relaxed) {
+            if !self.around.has_space() {
                 // What is left of the disk is for deletions. Searches read what is not indexed.
+                index.give_back().await;
                 self.rest(PAUSE).await;
                 continue;
             }
@@ -210,11 +217,13 @@ impl Indexer {
                 more = left;
             }
         }
-        let (mut added, adding) = (0, Instant::now());
+        let (mut added, adds) = (0, Instant::now());
         if batch.end > index.position {
             let documents = batch.arrivals.documents(&mut self.seen);
-            added = index.add(documents, batch.end).await.map_err(Failure::Index)?;
-            self.pace.took(batch.events, adding.elapsed());
+            let adding = index.add(documents, batch.end, || self.around.has_space()).await;
+            let Some(count) = adding.map_err(Failure::Index)? else { return Ok(Next::On) };
+            added = count;
+            self.pace.took(batch.events, adds.elapsed());
         }
         if batch.head {
             progress.done.store(i64::try_from(committed).unwrap_or(i64::MAX), Ordering::Release);
