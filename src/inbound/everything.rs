@@ -95,6 +95,14 @@ impl Everything {
         }
     }
 
+    /// Without subscribers it is told nothing.
+    fn leave(&mut self) {
+        if self.publisher.is_empty() {
+            self.shared.listening.store(false, Ordering::SeqCst);
+            self.place = None;
+        }
+    }
+
     fn mind_the_gap(&mut self, ctx: &mut Context<Self>) {
         if self.shared.lagging.swap(false, Ordering::SeqCst) {
             self.catch_up(ctx);
@@ -152,6 +160,8 @@ impl Handler<Subscribe> for Everything {
         let at = Position::Stream(place);
         let live = subscribe.since.is_none_or(|since| since == at);
         self.publisher.add(subscribe, place_of(place), live, None);
+        // It may have ended while it waited for its turn.
+        self.leave();
         Ok(Subscribed { at, live, reset: false })
     }
 }
@@ -178,9 +188,6 @@ impl Handler<Unsubscribe> for Everything {
 
     fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
         self.publisher.remove(id);
-        if self.publisher.is_empty() {
-            self.shared.listening.store(false, Ordering::SeqCst);
-            self.place = None;
-        }
+        self.leave();
     }
 }

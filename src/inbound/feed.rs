@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Inbound;
 use super::subscription::{BehindFlag, Page, Position, Push, Scope, Subscribe, SubscribeError, SubscriptionId};
+use crate::mail::cursor::Cursor;
 use crate::mail::event::Announced;
 
 /// What a feed gives.
@@ -71,11 +72,16 @@ impl Feed {
         let overflow = Arc::new(AtomicBool::new(false));
         let inbox = Inbox { to, overflow: Arc::clone(&overflow) }.start();
         let (id, behind) = (SubscriptionId::next(), BehindFlag::default());
-        let subscribe = Subscribe { id, to: inbox.clone().recipient(), behind: Arc::clone(&behind), since };
-        let subscribed = inbound.subscribe(&scope, subscribe).await?;
-        let at = since.filter(|_| !subscribed.live).unwrap_or(subscribed.at);
-        let ready = if subscribed.reset { VecDeque::from([FeedItem::Reset(subscribed.at)]) } else { VecDeque::new() };
-        Ok(Self { inbound, scope, id, inbox, pushes, behind, overflow, ready, at })
+        let subscribe = Subscribe { id, to: inbox.clone().recipient(), behind: behind.clone(), since };
+        let (ready, at) = (VecDeque::new(), since.unwrap_or(Position::Mailbox(Cursor::default())));
+        // Made before the answer is awaited: who gives up meanwhile drops it, which unsubscribes.
+        let mut feed = Self { inbound, scope, id, inbox, pushes, behind, overflow, ready, at };
+        let subscribed = feed.inbound.subscribe(&feed.scope, subscribe).await?;
+        feed.at = since.filter(|_| !subscribed.live).unwrap_or(subscribed.at);
+        if subscribed.reset {
+            feed.ready.push_back(FeedItem::Reset(subscribed.at));
+        }
+        Ok(feed)
     }
 
     /// The position of the last item given.
@@ -110,7 +116,7 @@ impl Feed {
     }
 
     fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::SeqCst) || self.overflow.load(Ordering::SeqCst)
+        self.behind.is_raised() || self.overflow.load(Ordering::SeqCst)
     }
 
     fn position(&self, event: &Announced) -> Position {
@@ -126,7 +132,7 @@ impl Feed {
             _ if self.overflow.load(Ordering::SeqCst) => {}
             Push::Event(_, event) if self.is_news(&event) => self.ready.push_back(FeedItem::Event(event)),
             Push::Event(..) => {}
-            Push::Behind(_) => self.behind.store(true, Ordering::SeqCst),
+            Push::Behind(_) => self.behind.set(true),
             Push::Reset(_, at) => self.ready.push_back(FeedItem::Reset(at)),
         }
     }
@@ -158,7 +164,7 @@ impl Feed {
 
     /// The publisher died: its successor knows nothing of this feed.
     async fn subscribe_again(&mut self) -> Result<(), SubscribeError> {
-        let (to, behind, since) = (self.inbox.clone().recipient(), Arc::clone(&self.behind), Some(self.at));
+        let (to, behind, since) = (self.inbox.clone().recipient(), self.behind.clone(), Some(self.at));
         let subscribed = self.inbound.subscribe(&self.scope, Subscribe { id: self.id, to, behind, since }).await?;
         if subscribed.reset {
             self.ready.push_back(FeedItem::Reset(subscribed.at));
@@ -169,6 +175,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
+        self.behind.end();
         self.inbound.unsubscribe(&self.scope, self.id);
     }
 }

@@ -166,21 +166,11 @@ impl MailboxActor {
             self.catch_up(ctx);
         }
         let at = Position::Mailbox(place);
-        let hold = Some(self.shared.hold());
-        match subscribe.since {
-            None => {
-                self.publisher.add(subscribe, place.modseq, true, hold);
-                Subscribed { at, live: true, reset: false }
-            }
-            Some(since) if since == at => {
-                self.publisher.add(subscribe, place.modseq, true, hold);
-                Subscribed { at, live: true, reset: false }
-            }
-            Some(_) => {
-                self.publisher.add(subscribe, place.modseq, false, hold);
-                Subscribed { at, live: false, reset: false }
-            }
-        }
+        let live = subscribe.since.is_none_or(|since| since == at);
+        self.publisher.add(subscribe, place.modseq, live, Some(self.shared.hold()));
+        // It may have ended while the place was looked up.
+        self.leave();
+        Subscribed { at, live, reset: false }
     }
 
     /// A page was read: join, if it reaches the head and nothing was published since.

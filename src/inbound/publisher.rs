@@ -5,7 +5,6 @@
 //! that is behind pages from the store until it stands at the head and joins within one call of [`Publisher::join`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::map::Hold;
 use super::subscription::{BehindFlag, Position, Push, Subscribe, SubscriptionId};
@@ -22,6 +21,13 @@ struct Subscriber {
     seen: Place,
     live: bool,
     _hold: Option<Hold>,
+}
+
+impl Subscriber {
+    /// False when the word that it ended was lost, or came before it was taken in.
+    fn is_there(&self) -> bool {
+        !self.behind.has_ended() && self.to.connected()
+    }
 }
 
 /// The subscribers of one publisher.
@@ -41,11 +47,15 @@ impl Publisher {
         self.subscribers.len()
     }
 
-    /// Takes in a subscriber, live from `seen` on or behind. One with the same id is replaced.
+    /// Takes in a subscriber, live from `seen` on or behind. One with the same id is replaced; one that ended while it
+    /// waited for this is left out.
     pub fn add(&mut self, subscribe: Subscribe, seen: Place, live: bool, hold: Option<Hold>) {
         self.remove(subscribe.id);
-        subscribe.behind.store(!live, Ordering::SeqCst);
         let Subscribe { id, to, behind, .. } = subscribe;
+        if behind.has_ended() || !to.connected() {
+            return;
+        }
+        behind.set(!live);
         self.subscribers.push(Subscriber { id, to, behind, seen, live, _hold: hold });
     }
 
@@ -57,9 +67,9 @@ impl Publisher {
         }
     }
 
-    /// Forgets subscribers whose actor is gone.
+    /// Forgets subscribers that ended or whose actor is gone.
     pub fn tidy(&mut self) {
-        self.subscribers.retain(|subscriber| subscriber.to.connected());
+        self.subscribers.retain(Subscriber::is_there);
     }
 
     /// Sends an event to everyone live; who cannot take it is behind from here on, who is gone is forgotten.
@@ -92,7 +102,7 @@ impl Publisher {
     pub fn hold_back(&mut self, id: SubscriptionId) -> bool {
         let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == id) else { return false };
         subscriber.live = false;
-        subscriber.behind.store(true, Ordering::SeqCst);
+        subscriber.behind.set(true);
         true
     }
 
@@ -101,21 +111,21 @@ impl Publisher {
         if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == id) {
             subscriber.seen = seen;
             subscriber.live = true;
-            subscriber.behind.store(false, Ordering::SeqCst);
+            subscriber.behind.set(false);
         }
     }
 
     fn send(&mut self, mut push: impl FnMut(&mut Subscriber) -> Option<Push>) {
         self.subscribers.retain_mut(|subscriber| {
-            if !subscriber.live {
-                return subscriber.to.connected();
+            if !subscriber.live || subscriber.behind.has_ended() {
+                return subscriber.is_there();
             }
             let Some(push) = push(subscriber) else { return true };
             match subscriber.to.try_send(push) {
                 Ok(()) => true,
                 Err(actix::dev::SendError::Full(_)) => {
                     subscriber.live = false;
-                    subscriber.behind.store(true, Ordering::SeqCst);
+                    subscriber.behind.set(true);
                     metrics::counter!(super::metrics::SUBSCRIBERS_BEHIND).increment(1);
                     true
                 }
@@ -129,9 +139,50 @@ impl Drop for Publisher {
     /// A publisher that dies (a panic in its actor) leaves nobody waiting: everyone is behind and told so.
     fn drop(&mut self) {
         for subscriber in &self.subscribers {
-            subscriber.behind.store(true, Ordering::SeqCst);
+            subscriber.behind.set(true);
             // A full inbox holds events after which the flag is looked at.
             let _ = subscriber.to.try_send(Push::Behind(subscriber.id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Actor, Context, Handler};
+
+    use super::*;
+    use crate::mail::cursor::Cursor;
+
+    /// A subscriber that takes everything.
+    struct Reader;
+
+    impl Actor for Reader {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Push> for Reader {
+        type Result = ();
+
+        fn handle(&mut self, _: Push, _: &mut Context<Self>) {}
+    }
+
+    #[actix::test]
+    async fn who_ended_is_not_taken_in_and_not_kept() {
+        let reader = Reader.start();
+        let flags = [BehindFlag::default(), BehindFlag::default(), BehindFlag::default()];
+        let [stays, early, late] = &flags;
+        let subscribe = |behind: &BehindFlag| Subscribe {
+            id: SubscriptionId::next(),
+            to: reader.clone().recipient(),
+            behind: behind.clone(),
+            since: None,
+        };
+        let mut publisher = Publisher::default();
+        early.end();
+        flags.iter().for_each(|flag| publisher.add(subscribe(flag), 0, true, None));
+        assert_eq!(publisher.len(), 2);
+        late.end();
+        publisher.reset(1, Position::Mailbox(Cursor::default()));
+        assert_eq!((publisher.len(), stays.is_raised()), (1, false));
     }
 }

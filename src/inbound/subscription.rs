@@ -6,9 +6,10 @@
 //! [`Page`] until it joins again at the head. Nobody waits for it and nothing is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use actix::{Message, Recipient};
+use metrics::Gauge;
 
 use crate::mail::event::Announced;
 pub use crate::store::{Position, Scope};
@@ -40,7 +41,73 @@ pub enum Push {
 
 /// Raised by the publisher when it took the subscription off its live list; lowered by it when the subscription joins
 /// again. The subscriber looks at it after each event it has dealt with.
-pub type BehindFlag = Arc<AtomicBool>;
+///
+/// While it is raised, the subscription counts in the flag's gauge: whether its subscriber knows or is stuck in a
+/// write makes no difference. What ended does not count.
+#[derive(Clone, Debug)]
+pub struct BehindFlag(Arc<Behind>);
+
+#[derive(Debug)]
+struct Behind {
+    state: AtomicU8,
+    gauge: Gauge,
+}
+
+const LIVE: u8 = 0;
+const BEHIND: u8 = 1;
+const ENDED: u8 = 2;
+
+impl BehindFlag {
+    /// A lowered flag that counts in `gauge`.
+    #[must_use]
+    pub fn counted_in(gauge: Gauge) -> Self {
+        Self(Arc::new(Behind { state: AtomicU8::new(LIVE), gauge }))
+    }
+
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.0.state.load(Ordering::SeqCst) == BEHIND
+    }
+
+    /// Raises or lowers it; nothing happens once the subscription ended.
+    pub fn set(&self, raised: bool) {
+        let (from, to, change) = if raised { (LIVE, BEHIND, 1.0) } else { (BEHIND, LIVE, -1.0) };
+        if self.0.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.0.gauge.increment(change);
+        }
+    }
+
+    /// The subscription ended: from now on it is neither live nor behind, and its publisher forgets it.
+    pub fn end(&self) {
+        self.0.end();
+    }
+
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.0.state.load(Ordering::SeqCst) == ENDED
+    }
+}
+
+impl Default for BehindFlag {
+    /// A lowered flag that nobody counts.
+    fn default() -> Self {
+        Self::counted_in(Gauge::noop())
+    }
+}
+
+impl Behind {
+    fn end(&self) {
+        if self.state.swap(ENDED, Ordering::SeqCst) == BEHIND {
+            self.gauge.increment(-1.0);
+        }
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
 
 /// Starts following; a second one with the same id replaces the first. Give it to `Inbound::subscribe`.
 #[derive(Debug, Message)]
@@ -103,4 +170,29 @@ pub enum SubscribeError {
     /// The publisher or the store is busy or starting again: try again shortly.
     #[error("not available now")]
     Unavailable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raised_flag_counts_until_it_is_lowered_or_ends() {
+        let value = Arc::new(AtomicU64::new(0));
+        let count = || f64::from_bits(value.load(Ordering::SeqCst));
+        let flags: Vec<_> = (0..3).map(|_| BehindFlag::counted_in(Gauge::from_arc(Arc::clone(&value)))).collect();
+        flags.iter().chain(&flags).for_each(|flag| flag.set(true));
+        assert_eq!(count(), 3.0);
+        let [lowered, ended, dropped] = flags.try_into().unwrap();
+        lowered.set(false);
+        lowered.set(false);
+        ended.end();
+        ended.end();
+        ended.set(true);
+        assert_eq!((count(), ended.is_raised(), ended.has_ended()), (1.0, false, true));
+        drop(dropped.clone());
+        assert_eq!(count(), 1.0, "another one still holds it");
+        drop(dropped);
+        assert_eq!(count(), 0.0);
+    }
 }

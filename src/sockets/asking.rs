@@ -24,6 +24,25 @@ pub struct Asked {
     pub since: Option<String>,
 }
 
+/// Takes back what is being opened when nobody waits for it any more: the socket went, or the answer took too long, and
+/// the publisher may take it in all the same.
+struct Opening<'a> {
+    shared: &'a Shared,
+    scope: &'a Scope,
+    id: SubscriptionId,
+    /// None once it is open.
+    flag: Option<BehindFlag>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(flag) = &self.flag {
+            flag.end();
+            self.shared.outside.unsubscribe(self.scope, self.id);
+        }
+    }
+}
+
 /// It may, and follows.
 pub struct Opened {
     pub scope: Scope,
@@ -55,12 +74,15 @@ pub async fn open(shared: Arc<Shared>, asked: Asked) -> Result<Opened, (Kind, Op
     };
     let since = asked.since.as_deref().map(|text| position(&scope, text)).transpose();
     let since = since.map_err(|error| (Kind::BadCursor, Some(error.to_string())))?;
+    let mut opening = Opening { shared: &shared, scope: &scope, id: asked.id, flag: Some(asked.flag.clone()) };
     let subscribe = Subscribe { id: asked.id, to: asked.to, behind: asked.flag, since };
-    match shared.outside.subscribe(&scope, subscribe).await {
-        Ok(answer) => Ok(Opened { scope, since, answer }),
-        Err(SubscribeError::Unknown) => Err((Kind::NoSuchMailbox, None)),
-        Err(_) => Err((Kind::Unavailable, None)),
-    }
+    let answer = shared.outside.subscribe(&scope, subscribe).await.map_err(|error| match error {
+        SubscribeError::Unknown => (Kind::NoSuchMailbox, None),
+        SubscribeError::Unavailable | SubscribeError::Lost => (Kind::Unavailable, None),
+    })?;
+    opening.flag = None;
+    drop(opening);
+    Ok(Opened { scope, since, answer })
 }
 
 fn position(scope: &Scope, text: &str) -> Result<Position, NotACursor> {

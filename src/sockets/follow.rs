@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::frame::Name;
 use crate::inbound::subscription::{BehindFlag, Paged, Position, Scope, Subscribed, SubscriptionId};
@@ -73,8 +72,6 @@ pub struct Subscription {
     pub id: SubscriptionId,
     pub name: Name,
     pub flag: BehindFlag,
-    /// Whether the session counted it as behind.
-    pub counted: bool,
     scope: Option<Scope>,
     last: Position,
     filter: Option<Box<Query>>,
@@ -91,12 +88,11 @@ pub struct Subscription {
 impl Subscription {
     /// One that was asked for; `filter` drops `message.received` that do not match.
     #[must_use]
-    pub fn new(id: SubscriptionId, name: Name, filter: Option<Query>) -> Self {
+    pub fn new(id: SubscriptionId, name: Name, filter: Option<Query>, flag: BehindFlag) -> Self {
         Self {
             id,
             name,
-            flag: BehindFlag::default(),
-            counted: false,
+            flag,
             scope: None,
             last: Position::Mailbox(crate::mail::cursor::Cursor::default()),
             filter: filter.map(Box::new),
@@ -125,16 +121,10 @@ impl Subscription {
         self.stage == Stage::Opening
     }
 
-    /// The store serves it now.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.stage != Stage::Opening && !self.caught_up
-    }
-
     /// The publisher raised the flag, and nothing was done about it yet.
     #[must_use]
     pub fn is_flagged(&self) -> bool {
-        self.stage == Stage::Idle && self.caught_up && self.flag.load(Ordering::SeqCst)
+        self.stage == Stage::Idle && self.caught_up && self.flag.is_raised()
     }
 
     /// It was opened: from now on [`Subscription::position`] is where it stands. True: say `reset` after `subscribed`.
@@ -238,7 +228,7 @@ impl Subscription {
             }
         }
         self.queue = VecDeque::new();
-        if self.caught_up && self.flag.load(Ordering::SeqCst) {
+        if self.caught_up && self.flag.is_raised() {
             self.caught_up = false;
         }
         match (self.caught_up, self.lost) {
@@ -374,8 +364,9 @@ mod tests {
 
     fn following(since: u64, live: bool) -> Subscription {
         let key = MailboxKey::from_stored("a@x.test");
-        let mut subscription = Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None);
-        subscription.flag.store(!live, Ordering::SeqCst);
+        let mut subscription =
+            Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None, BehindFlag::default());
+        subscription.flag.set(!live);
         let answer = Subscribed { at: at(1, since), live, reset: false };
         assert!(!subscription.opened(Scope::Mailbox(key), Some(at(1, since)), answer));
         subscription
@@ -410,7 +401,8 @@ mod tests {
     #[test]
     fn what_overtakes_the_answer_follows_it() {
         let key = MailboxKey::from_stored("a@x.test");
-        let mut subscription = Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None);
+        let mut subscription =
+            Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None, BehindFlag::default());
         assert!(subscription.push(Held::Event(event(1, 6))).is_none());
         let answer = Subscribed { at: at(1, 5), live: true, reset: false };
         subscription.opened(Scope::Mailbox(key), None, answer);
@@ -424,7 +416,7 @@ mod tests {
         for n in 3..=5 {
             assert!(subscription.push(Held::Event(event(1, n))).is_none());
         }
-        subscription.flag.store(false, Ordering::SeqCst);
+        subscription.flag.set(false);
         assert_eq!(subscription.fetched(page(1..=3, true)), None);
         assert_eq!(steps(&mut subscription), (vec![1, 2, 3, 4, 5], None));
         assert!(matches!(subscription.push(Held::Event(event(1, 6))), Some(Step::Send(_))));
@@ -439,7 +431,7 @@ mod tests {
             assert!(subscription.push(Held::Event(event(1, n))).is_none());
         }
         assert!(subscription.queue.len() <= MAX_HELD);
-        subscription.flag.store(false, Ordering::SeqCst);
+        subscription.flag.set(false);
         assert_eq!(subscription.fetched(page(1..=1, true)), None);
         let (sent, fetch) = steps(&mut subscription);
         assert_eq!((sent, fetch), ((1..=65).collect(), Some(Fetch::Page(at(1, 65)))));
@@ -471,7 +463,7 @@ mod tests {
         assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Resubscribe(at(1, 5)))), "it died once more");
         assert_eq!(subscription.fetched(Fetched::Resubscribed(live)), None);
         assert_eq!(steps(&mut subscription), (vec![], None));
-        subscription.flag.store(true, Ordering::SeqCst);
+        subscription.flag.set(true);
         assert!(subscription.is_flagged());
         assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(1, 5)))));
         subscription.failed();
@@ -506,7 +498,7 @@ mod tests {
                             played.inbox.push_back(Some(Held::Event(event(1, played.head))));
                         } else if played.live {
                             played.live = false;
-                            subscription.flag.store(true, Ordering::SeqCst);
+                            subscription.flag.set(true);
                         }
                     },
                     // The session takes from its inbox.
@@ -529,14 +521,14 @@ mod tests {
                         Some(Fetch::Page(Position::Mailbox(since))) if played.known => {
                             let end = played.head.min(since.modseq + count);
                             played.live = end == played.head;
-                            subscription.flag.store(!played.live, Ordering::SeqCst);
+                            subscription.flag.set(!played.live);
                             prop_assert!(subscription.fetched(page(since.modseq + 1..=end, played.live)).is_none());
                         }
                         Some(Fetch::Page(_)) => subscription.failed(),
                         Some(Fetch::Resubscribe(since)) => {
                             played.known = true;
                             played.live = since == at(1, played.head);
-                            subscription.flag.store(!played.live, Ordering::SeqCst);
+                            subscription.flag.set(!played.live);
                             let answer = Subscribed { at: at(1, played.head), live: played.live, reset: false };
                             prop_assert!(subscription.fetched(Fetched::Resubscribed(answer)).is_none());
                         }
@@ -545,7 +537,7 @@ mod tests {
                     // The publisher dies; word of it may find the inbox full.
                     5 => {
                         (played.live, played.known) = (false, false);
-                        subscription.flag.store(true, Ordering::SeqCst);
+                        subscription.flag.set(true);
                         if played.inbox.len() < 8 {
                             played.inbox.push_back(None);
                         }

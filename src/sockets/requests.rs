@@ -9,7 +9,7 @@ use super::asking::{self, Asked, Opened};
 use super::follow::Subscription;
 use super::frame::{self, Kind, Name, Wanted};
 use super::session::{Ctx, Session};
-use crate::inbound::subscription::SubscriptionId;
+use crate::inbound::subscription::{BehindFlag, SubscriptionId};
 use crate::mail::query::Query;
 
 impl Session {
@@ -27,12 +27,13 @@ impl Session {
         if !replaces && self.subscriptions.len() >= self.shared.config.max_subscriptions {
             return self.refuse(Kind::TooManySubscriptions, None, Some(&mailbox), ctx);
         }
-        let subscription = Subscription::new(SubscriptionId::next(), name, filter);
+        let flag = BehindFlag::counted_in(self.shared.metrics.behind.clone());
+        let subscription = Subscription::new(SubscriptionId::next(), name, filter, flag);
         let asked = Asked {
             id: subscription.id,
             name: subscription.name.clone(),
             to: ctx.address().recipient(),
-            flag: Arc::clone(&subscription.flag),
+            flag: subscription.flag.clone(),
             token: token.or_else(|| self.token.as_deref().map(str::to_owned)),
             since,
         };

@@ -152,20 +152,12 @@ impl Session {
 
     pub(super) fn remove(&mut self, index: usize) {
         if index < self.subscriptions.len() {
-            self.count_behind(index, false);
             let subscription = self.subscriptions.remove(index);
+            subscription.flag.end();
             self.shared.metrics.subscriptions.decrement(1.0);
             if let Some(scope) = subscription.scope() {
                 self.shared.outside.unsubscribe(scope, subscription.id);
             }
-        }
-    }
-
-    fn count_behind(&mut self, index: usize, behind: bool) {
-        if let Some(subscription) = self.subscriptions.get_mut(index)
-            && std::mem::replace(&mut subscription.counted, behind) != behind
-        {
-            self.shared.metrics.behind.increment(if behind { 1.0 } else { -1.0 });
         }
     }
 
@@ -178,8 +170,6 @@ impl Session {
             }
             let Some(subscription) = self.subscriptions.get_mut(index) else { return };
             let step = subscription.next();
-            let behind = subscription.is_behind();
-            self.count_behind(index, behind);
             if !self.take(index, step, ctx) {
                 return;
             }
@@ -230,7 +220,7 @@ impl Session {
                 Question::Page(Page { id, since, limit: self.shared.config.page.max(1) })
             }
             Fetch::Resubscribe(since) => {
-                let behind = Arc::clone(&subscription.flag);
+                let behind = subscription.flag.clone();
                 Question::Subscribe(Subscribe { id, to: ctx.address().recipient(), behind, since: Some(since) })
             }
         };
