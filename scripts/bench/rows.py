@@ -97,9 +97,10 @@ def against_postfix(setting):
     if missing("smtp-source", "postfix") or os.geteuid() != 0:
         print("Postfix is missing or this is not root: its row is left out", file=sys.stderr)
         return
-    for shape, source, _, _, _ in SHAPES[:2]:
+    generators = [(f"{shape}, smtp-source", smtp_source(source)) for shape, source, _, _, _ in SHAPES[:2]]
+    generators += [(f"{shape}, incompressible bodies", stress(options, "random")) for shape, _, options, _, _ in SHAPES[:2]]
+    for shape, send in generators:
         ours, theirs, ceiling = [], [], []
-        send = smtp_source(source)
         for _ in range(setting.rounds):
             with mailroom(setting.binary) as server:
                 ours.append(send(setting, server.smtp, setting.messages()))
