@@ -23,5 +23,6 @@ mod smtp_dialogues;
 mod sockets;
 mod store_suite;
 mod support;
+mod sync_fails;
 mod synced;
 mod torn;

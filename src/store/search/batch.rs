@@ -16,6 +16,7 @@ use sea_orm::{
 use super::index::{Document, Removal};
 use super::metrics as names;
 use crate::mail::address::MailboxKey;
+use crate::mail::id::DeliveryId;
 use crate::mail::query::{Seen, index_columns};
 use crate::mail::summary;
 use crate::store::bodies;
@@ -164,7 +165,7 @@ impl Texts<'_> {
         {
             return text.clone();
         }
-        let text = text(self.dir, at).unwrap_or_else(|why| {
+        let text = text(self.dir, at, DeliveryId(row.id)).unwrap_or_else(|why| {
             metrics::counter!(names::UNREADABLE).increment(1);
             tracing::warn!(message.id = %row.id, mailbox = row.mailbox_id, uid = row.uid, %why, "indexed without its text");
             Arc::default()
@@ -178,8 +179,8 @@ impl Texts<'_> {
 ///
 /// # Errors
 /// What is wrong with its record, or that the parser failed on it.
-pub fn text(dir: &Path, at: BodyLocation) -> Result<Arc<str>, String> {
-    let raw = bodies::read(dir, at).map_err(|error| error.to_string())?;
+pub fn text(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Arc<str>, String> {
+    let raw = bodies::read(dir, at, id).map_err(|error| error.to_string())?;
     let read = catch_unwind(AssertUnwindSafe(|| summary::summarize(&raw).text));
     read.map_err(|_| "the parser failed on it".to_owned())
 }
