@@ -26,9 +26,6 @@ use crate::store::list::living_by_id;
 use crate::store::messages::BodyLocation;
 use crate::store::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED};
 
-/// Bytes of messages in one batch; a larger one goes alone.
-const BYTES: i64 = 64 << 20;
-
 /// A part of the stream.
 pub struct Batch<'a> {
     pub arrivals: Arrivals<'a>,
@@ -49,20 +46,28 @@ pub struct Arrivals<'a> {
     texts: Texts<'a>,
 }
 
-/// Reads the next batch after `position`, of at most `most` events.
+/// What one batch may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub events: usize,
+    /// Of messages; a larger one goes alone.
+    pub bytes: i64,
+}
+
+/// Reads the next batch after `position`.
 ///
 /// # Errors
 /// When the store cannot be read; a message that cannot be is indexed without its text.
 pub async fn read<'a>(
     store: &DatabaseConnection,
     dir: &'a Path,
-    (position, most): (i64, usize),
+    (position, most): (i64, Bounds),
     lineage: u32,
     defaults: &'a Defaults,
 ) -> Result<Batch<'a>, DbErr> {
     let tx = store.begin().await?;
     let head = meta::Entity::find_by_id(1).one(&tx).await?.map_or(position, |row| row.stamp);
-    let limit = most as u64 + 1;
+    let limit = most.events as u64 + 1;
     let mut arrivals = message::Entity::find()
         .filter(message::Column::Stamp.gt(position))
         .order_by_asc(message::Column::Stamp)
@@ -111,16 +116,16 @@ impl Arrivals<'_> {
 }
 
 /// The last stamp of a batch of these rows, when they are more than one.
-fn cut(arrivals: &[message::Model], changes: &[change::Model], most: usize) -> Option<i64> {
+fn cut(arrivals: &[message::Model], changes: &[change::Model], most: Bounds) -> Option<i64> {
     let mut stamps: Vec<i64> =
         arrivals.iter().map(|row| row.stamp).chain(changes.iter().map(|row| row.stamp)).collect();
     stamps.sort_unstable();
-    let by_count = if stamps.len() > most { stamps.get(most - 1).copied() } else { None };
+    let by_count = if stamps.len() > most.events { stamps.get(most.events - 1).copied() } else { None };
     let mut bytes = 0;
     let fits = |row: &&message::Model| {
         let first = bytes == 0;
         bytes += row.size;
-        first || bytes <= BYTES
+        first || bytes <= most.bytes
     };
     let kept = arrivals.iter().take_while(fits).count();
     let by_bytes = if kept < arrivals.len() { arrivals.get(kept.saturating_sub(1)).map(|row| row.stamp) } else { None };
