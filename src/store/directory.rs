@@ -43,12 +43,7 @@ impl Directory {
     /// `Unsupported` for a database that is not SQLite.
     pub fn new(config: &Config) -> Result<Self, OpenError> {
         let url = config.database.url.as_str();
-        let database = match url.strip_prefix("sqlite:") {
-            Some(path) => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
-            None if url.is_empty() => config.data.join("mailroom.db"),
-            None if url.starts_with('/') || url.starts_with("./") => PathBuf::from(url),
-            None => return Err(OpenError::Unsupported(url.to_owned())),
-        };
+        let database = database_path(url, &config.data).ok_or_else(|| OpenError::Unsupported(url.to_owned()))?;
         Ok(Self {
             root: config.data.clone(),
             database,
@@ -114,8 +109,20 @@ impl Directory {
     }
 }
 
-/// Makes a directory and what is missing above it, for nobody but its owner: it holds other people's mail. Each new name is synced: without it all that is in there is lost with a
-/// power cut, however well it was synced itself.
+/// The file that `[database] url` names; `None` when it names none that this version knows.
+pub fn database_path(url: &str, data: &Path) -> Option<PathBuf> {
+    let path = match url.strip_prefix("sqlite:") {
+        Some(path) => path.strip_prefix("//").unwrap_or(path),
+        None if url.is_empty() => return Some(data.join("mailroom.db")),
+        None if url.starts_with('/') || url.starts_with("./") => url,
+        None => return None,
+    };
+    // SQLite takes the second for a database in memory: nothing would be durable.
+    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+/// Makes a directory and what is missing above it, for nobody but its owner: it holds other people's mail. Each new name
+/// is synced: without it all that is in there is lost with a power cut, however well it was synced itself.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

@@ -22,6 +22,10 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The last words on standard error, without the log.
 fn failure(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -52,8 +56,50 @@ fn the_printed_example_is_a_configuration_that_changes_nothing() {
     assert_eq!(code(&example), 0);
     let path = dir.path().join("mailroom.toml");
     std::fs::write(&path, &example.stdout).unwrap();
-    let checked = mailroom(&["config", "check", "--config", path.to_str().unwrap()]);
-    assert_eq!((code(&checked), String::from_utf8_lossy(&checked.stdout).as_ref()), (0, "ok\n"));
+    let path = path.to_str().unwrap();
+    for arguments in [&["config", "check", "--config", path][..], &["config", "check", path]] {
+        let checked = mailroom(arguments);
+        assert_eq!((code(&checked), out(&checked)), (0, format!("ok: {path}\n")));
+    }
+    assert_eq!(out(&mailroom(&["config", "check"])), "ok: defaults and environment, no file\n");
+    assert_eq!(code(&mailroom(&["config", "check", path, "--config", path])), 64);
+}
+
+#[test]
+fn config_check_serve_and_doctor_refuse_alike_what_would_break_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value, line) in [
+        ("MAILROOM__LOG__LEVEL", "verbose", "log.level: \"verbose\" will not do; possible: "),
+        ("MAILROOM__DATABASE__URL", "postgres://x", "database.url: \"postgres://x\" will not do; possible: "),
+        ("MAILROOM__DOMAINS__ACCEPT", "ex ample.com", "domains.accept: \"ex ample.com\" will not do; possible: "),
+        ("MAILROOM_SMTP__MAX_SESSIONS", "5", "MAILROOM_SMTP__MAX_SESSIONS: is not read: the prefix is MAILROOM__; "),
+    ] {
+        let checked = with_environment(&["config", "check"], &[(name, value)]);
+        assert_eq!((code(&checked), out(&checked).lines().count()), (78, 1));
+        assert!(out(&checked).starts_with(line), "{}", out(&checked));
+        let flags = on_free_ports(dir.path());
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let served = with_environment(&flags, &[(name, value)]);
+        assert_eq!(code(&served), 78);
+        assert!(failure(&served).starts_with(line), "{}", failure(&served));
+        let doctor = with_environment(&[&["doctor"], &flags[..]].concat(), &[(name, value)]);
+        assert_eq!(code(&doctor), 1);
+        assert!(out(&doctor).contains(line), "{}", out(&doctor));
+    }
+}
+
+#[test]
+fn an_address_may_be_a_port_alone() {
+    let listening = |addr: &str| out(&mailroom(&["config", "check", "--smtp", addr, "--http", addr, "--ops", addr]));
+    for addr in ["24526", ":24526", "localhost:24526"] {
+        assert!(
+            listening(addr).contains("ops.listen: 127.0.0.1:24526 will not do beside smtp.listen at 127.0.0.1:24526")
+        );
+    }
+    let refused = mailroom(&["--smtp", "mail.example:25"]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(code(&refused), 64);
+    assert!(text.contains("\"mail.example:25\" is not an address to listen on, such as"), "{text}");
 }
 
 #[test]

@@ -75,8 +75,7 @@ impl Check {
 /// # Errors
 /// The configuration cannot be read, or standard output not written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = serve::read(&options.serve)?;
-    let findings = crate::config::check(&config);
+    let (config, findings) = serve::examine(&options.serve)?;
     let mut checks: Vec<Check> = Vec::new();
     checks.extend(findings.problems.iter().map(|p| Check::fail("configuration", p.to_string(), "mend it")));
     checks.extend(findings.warnings.iter().map(|p| Check::warn("configuration", p.to_string(), "be sure it is meant")));
