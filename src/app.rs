@@ -66,8 +66,7 @@ impl App {
     /// # Errors
     /// One line for the operator: a taken port, an unwritable or locked directory, a database that does not open.
     pub async fn start(config: Config, extras: Extras) -> anyhow::Result<Self> {
-        let (soft, hard) = startup::raise_descriptor_limit();
-        tracing::info!(soft, hard, "descriptor limit before, raised to the hard one");
+        startup::raise_descriptor_limit();
         let recorder = extras.recorder.map_or_else(Recorder::install, Ok)?;
         let smtp = bind_smtp(&config.smtp)?;
         let http = startup::listen(config.http.listen.0, "HTTP", "--http")?;

@@ -150,6 +150,56 @@ fn a_directory_that_cannot_be_used_is_one_line_that_names_it() {
 }
 
 #[test]
+fn a_file_in_place_of_the_directory_is_told_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("afile");
+    std::fs::write(&file, "").unwrap();
+    for data in [file.clone(), file.join("data")] {
+        let output = serve(&data, &[]);
+        assert_eq!(code(&output), 73);
+        assert_eq!(failure(&output), format!("{} is not a directory; choose another with --data", file.display()));
+    }
+    let output = serve(Path::new("/proc/x"), &[]);
+    assert_eq!(code(&output), 73);
+    assert!(failure(&output).starts_with("/proc/x cannot be made: No such file or directory"), "{}", failure(&output));
+}
+
+#[test]
+fn check_tells_a_database_that_is_not_there_from_one_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = mailroom(&["check", "--data", dir.path().to_str().unwrap()]);
+    assert_eq!(code(&nothing), 69);
+    assert!(failure(&nothing).ends_with("mailroom.db: there is no database"), "{}", failure(&nothing));
+    let file = dir.path().join("afile");
+    std::fs::write(&file, "").unwrap();
+    let hidden = mailroom(&["check", "--data", file.to_str().unwrap()]);
+    assert_eq!(code(&hidden), 74);
+    assert!(failure(&hidden).contains("mailroom.db cannot be read: Not a directory"), "{}", failure(&hidden));
+}
+
+#[test]
+fn a_log_says_nothing_of_descriptors_that_were_not_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    // The soft limit is the hard one then: there is nothing to raise.
+    let script = format!("ulimit -n $(ulimit -Hn); exec {} \"$@\"", env!("CARGO_BIN_EXE_mailroom"));
+    let mut child = Command::new("sh")
+        .args(["-c", &script, "mailroom"])
+        .args(on_free_ports(dir.path()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    use std::io::{BufRead, BufReader, Read};
+    assert_eq!(BufReader::new(child.stdout.take().unwrap()).lines().take(5).count(), 5);
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!log.contains("descriptor"), "{log}");
+}
+
+#[test]
 fn open_mailboxes_are_not_shown_to_a_network() {
     let dir = tempfile::tempdir().unwrap();
     let output = serve(dir.path(), &["--http", "0.0.0.0:0"]);
