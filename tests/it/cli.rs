@@ -177,26 +177,56 @@ fn check_tells_a_database_that_is_not_there_from_one_that_cannot_be_read() {
     assert!(failure(&hidden).contains("mailroom.db cannot be read: Not a directory"), "{}", failure(&hidden));
 }
 
-#[test]
-fn a_log_says_nothing_of_descriptors_that_were_not_raised() {
-    let dir = tempfile::tempdir().unwrap();
+/// The log of a server that ran while `during` did, with what it said of its addresses.
+fn log_of(data: &Path, during: impl FnOnce(&[String])) -> String {
+    use std::io::{BufRead, BufReader, Read};
     // The soft limit is the hard one then: there is nothing to raise.
     let script = format!("ulimit -n $(ulimit -Hn); exec {} \"$@\"", env!("CARGO_BIN_EXE_mailroom"));
     let mut child = Command::new("sh")
         .args(["-c", &script, "mailroom"])
-        .args(on_free_ports(dir.path()))
+        .args(on_free_ports(data))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    use std::io::{BufRead, BufReader, Read};
-    assert_eq!(BufReader::new(child.stdout.take().unwrap()).lines().take(5).count(), 5);
-    let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let said: Vec<_> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(|line| line.unwrap()).collect();
+    during(&said);
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(child.wait().unwrap().success());
-    assert!(!log.contains("descriptor"), "{log}");
+    log
+}
+
+#[test]
+fn a_log_says_nothing_of_descriptors_that_were_not_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(dir.path(), |said| assert_eq!(said.len(), 5));
+    assert!(log.contains("stopped") && !log.contains("descriptor"), "{log}");
+}
+
+#[test]
+fn a_refused_message_is_one_line_of_the_log() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(dir.path(), |said| {
+        let addr = said[2].split_whitespace().last().unwrap();
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mail = "HELO x.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test>\r\nDATA\r\none\ntwo\r\n.\r\nQUIT\r\n";
+        stream.write_all(mail.as_bytes()).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert!(answers.contains("550 5.6.0 Message contains a lone LF; lines end with CR LF\r\n"), "{answers}");
+    });
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(line["reply"], "bare_lf");
+    assert_eq!(line["reason"], "Message contains a lone LF; lines end with CR LF");
+    assert!(line["session.id"].is_string(), "{line}");
 }
 
 #[test]
