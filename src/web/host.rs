@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::error::{Kind, Problem};
-use crate::accounts::origin;
+use crate::accounts::origin::{self, Foreign};
 
 /// Wraps the whole app; knows the host names of `[http] allowed_hosts`.
 #[derive(Clone)]
@@ -84,13 +84,17 @@ where
 /// The names in the request must be ours; several Hosts or Origins are nobody's.
 fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
     let headers = request.headers();
-    let host = single(headers, &HOST).map_err(|()| Kind::ForeignHost)?;
+    let several = || Problem::new(Kind::ForeignHost, "the request names its host more than once, or not in ASCII");
+    let host = single(headers, &HOST).map_err(|()| several())?;
     let origin = single(headers, &ORIGIN).map_err(|()| Kind::ForeignOrigin)?;
     // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
-    if let Some(authority) = request.uri().authority() {
-        origin::check(Some(authority.as_str()), origin, allowed)?;
+    let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
+    for name in authority.into_iter().chain([host]) {
+        origin::check(name, origin, allowed).map_err(|foreign| match foreign {
+            Foreign::Host => Problem::new(Kind::ForeignHost, origin::advice(name)),
+            Foreign::Origin => Kind::ForeignOrigin.into(),
+        })?;
     }
-    origin::check(host, origin, allowed)?;
     Ok(())
 }
 

@@ -58,7 +58,9 @@ pub struct PageParams {
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub struct WaitParams {
-    /// How long to wait: `30s` by default, `5m` at most. `0` looks only at what is there after `since`.
+    /// How long to wait: a whole number with `ms`, `s` or `m` behind it, or of seconds: `500ms`, `30s`, `5m`, `60`. `30s` by
+    /// default, `5m` at most. `0` looks only at what is there after `since`.
+    #[param(example = "30s", default = "30s")]
     pub timeout: Option<String>,
     /// The message must match this search.
     pub q: Option<String>,
@@ -162,8 +164,11 @@ pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 /// `bad-parameter` for what is no time or more than [`MAX_WAIT`].
 pub fn timeout(asked: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = asked else { return Ok(DEFAULT_WAIT) };
-    let Period(timeout) =
-        Period::from_str(text).map_err(|error| Problem::new(Kind::BadParameter, format!("timeout: {error}")))?;
+    let Period(timeout) = match text.parse() {
+        Ok(seconds) => Period::secs(seconds),
+        Err(_) => Period::from_str(text)
+            .map_err(|error| Problem::new(Kind::BadParameter, format!("timeout: {error}, or seconds such as 60")))?,
+    };
     if timeout > MAX_WAIT {
         return Err(Problem::new(Kind::BadParameter, format!("timeout must be at most {}", Period(MAX_WAIT))));
     }
@@ -246,7 +251,12 @@ mod tests {
         assert!(limit(Some(0)).is_err() && limit(Some(501)).is_err());
         assert_eq!(timeout(None).unwrap(), DEFAULT_WAIT);
         assert_eq!(timeout(Some("5m")).unwrap(), MAX_WAIT);
-        assert!(timeout(Some("301s")).is_err() && timeout(Some("30")).is_err());
+        assert_eq!(timeout(Some("60")).unwrap(), Duration::from_secs(60));
+        assert_eq!(timeout(Some("0")).unwrap(), Duration::ZERO);
+        assert_eq!(timeout(Some("250ms")).unwrap(), Duration::from_millis(250));
+        for text in ["301s", "301", "18446744073709551616", "soon", "-1", ""] {
+            assert!(timeout(Some(text)).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -133,7 +133,10 @@ async fn nonsense_is_answered_with_problems() {
 async fn foreign_hosts_and_origins_are_turned_away() {
     let server = TestServer::with(|config| config.http.allowed_hosts = vec!["mail.example.com".into()]).await;
     let api = server.api();
-    problem(&get_with(&api, "/v1/mailboxes", &[("host", "evil.test")]).await, 421, "foreign-host");
+    let foreign = get_with(&api, "/v1/mailboxes", &[("host", "evil.test:8080")]).await;
+    problem(&foreign, 421, "foreign-host");
+    let advice = "add \"evil.test\" to [http] allowed_hosts (MAILROOM__HTTP__ALLOWED_HOSTS)";
+    assert_eq!(foreign.json()["detail"], advice);
     problem(&get_with(&api, "/", &[("host", "evil.test")]).await, 421, "foreign-host");
     problem(&get_with(&api, "/v1/mailboxes", &[("origin", "http://evil.test")]).await, 403, "foreign-origin");
     problem(&get_with(&api, "/v1/mailboxes", &[("origin", "null")]).await, 403, "foreign-origin");
@@ -319,6 +322,8 @@ async fn a_token_opens_its_mailbox_and_a_wrong_one_looks_like_none() {
     let needed = stranger.get("/v1/mailboxes/own@mailroom.test/messages").await;
     problem(&needed, 401, "token-needed");
     assert!(needed.header("www-authenticate").unwrap().starts_with("Bearer"));
+    let advice = "make a mailbox with POST /v1/mailboxes and send its token as Authorization: Bearer";
+    assert_eq!(needed.json()["detail"], advice);
     let api = stranger.with_token(token);
     let wrong = stranger.with_token("mrt_wrong").get("/v1/mailboxes/own@mailroom.test").await;
     let foreign = api.get("/v1/mailboxes/other@mailroom.test").await;
