@@ -4,12 +4,16 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::bodies::segment::sync_directory;
 use super::config::Config;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
 pub const FORMAT: u32 = 1;
+/// How often the lock is tried, and the pause in between.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// Why the store could not be opened. Each is one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +68,16 @@ impl Directory {
         make(&self.bodies)?;
         let path = self.root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.root.clone() }),
-            Err(TryLockError::Error(error)) => return Err(OpenError::Io { path, error }),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match lock.try_lock() {
+                Ok(()) => break,
+                // One that is just stopping, or a child of it that has not begun its own program yet.
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.root.clone() }),
+                Err(TryLockError::Error(error)) => return Err(OpenError::Io { path, error }),
+            }
         }
         self.check_format()?;
         Ok(lock)

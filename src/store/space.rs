@@ -56,7 +56,7 @@ impl Space {
         metrics::gauge!(names::FREE).set(u32::try_from(free >> 20).unwrap_or(u32::MAX) as f64 * 1_048_576.0);
         if !short && free > self.min_free.saturating_add(2 * RESERVE) {
             self.restore();
-        } else if free < RESERVE / 8 {
+        } else if free < RESERVE / 8 || (short && free < RESERVE) {
             self.give_up();
         }
         short
