@@ -219,14 +219,13 @@ export async function emptyMailbox(address) {
 
 /** @param {string} address @param {string} token */
 export async function useToken(address, token) {
-  if (state.dialog?.kind !== 'token') return;
-  state.dialog = { ...state.dialog, mailbox: address, wrong: false, busy: true };
+  state.tokenTry = { busy: true, isWrong: false };
   changed();
   try {
     const mailbox = await api.mailbox(address, token);
     api.tokens.set(mailbox.address, token);
-    state.dialog = null;
-    state.mailboxesLoaded = true;
+    if (state.dialog?.kind === 'token') state.dialog = null;
+    state.tokenTry = { busy: false, isWrong: false };
     live.follow(mailbox.address, null, token);
     void loadMailboxes();
     const isThere = state.route.mailbox === mailbox.address;
@@ -235,7 +234,7 @@ export async function useToken(address, token) {
   } catch (error) {
     const { cause } = asFailure(error);
     const isWrong = cause === 'missing' || cause === 'unauthorized';
-    state.dialog = { kind: 'token', mailbox: address, wrong: isWrong, busy: false };
+    state.tokenTry = { busy: false, isWrong };
     if (!isWrong) explain(error);
   }
   changed();

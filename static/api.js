@@ -101,15 +101,7 @@ const page = (answer) => ({ items: answer.items, next: answer.next_cursor ?? nul
 /** @returns {Promise<Server>} */
 export async function server() {
   const { version, smtp, access } = await get('server');
-  return {
-    version,
-    access,
-    smtp: smtp.map((/** @type {string} */ url) => {
-      // Browsers take addresses with schemes that they do not know apart in their own ways.
-      const { hostname, port } = new URL(url.replace(/^\w+:/, 'http:'));
-      return { host: hostname, port: Number(port || 25) };
-    }),
-  };
+  return { version, access, smtp: smtp.map((/** @type {any} */ { host, port }) => ({ host, port })) };
 }
 
 /** Domains that accept mail, the default first; `*` stands for any. @returns {Promise<string[]>} */

@@ -6,7 +6,7 @@ import { clearSelection, open, remove, search, selectAll, toggleSelected } from 
 import * as format from './i18n.js';
 import { t } from './i18n.js';
 import { keyOf } from './messages.js';
-import { changed, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
+import { canRead, changed, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
 import { findCode } from './text.js';
 import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** @import {Summary} from './types.js' */
@@ -174,15 +174,16 @@ function rowsInSight() {
 function head() {
   const { mailbox, q } = state.route;
   const onlyUnread = /(^|\s)is:unread(\s|$)/.test(q);
-  const title = q ? t.searchResults : (mailbox ?? t.allMail);
+  const isStart = mailbox === null && !canRead(mailbox);
+  const title = isStart ? t.mailboxes : q ? t.searchResults : (mailbox ?? t.allMail);
   const loaded = rows().length;
   const isOpenEnded = q && state.list.next !== null;
   return html`<header class="list-head">
     ${iconButton(icons.menu, t.mailboxes, () => (state.drawer = true), { kind: 'quiet only-narrow' })}
     <h1 title=${title}>${title}</h1>
-    <span class="total">${state.list.isLoaded ? `${format.number(q ? loaded : totalRows())}${isOpenEnded ? '+' : ''}` : ''}</span>
+    ${isStart ? nothing : html`<span class="total">${state.list.isLoaded ? `${format.number(q ? loaded : totalRows())}${isOpenEnded ? '+' : ''}` : ''}</span>
     <button type="button" class="button quiet chip" aria-pressed=${String(onlyUnread)} @click=${() =>
-      search(onlyUnread ? q.replace(/(^|\s)is:unread(?=\s|$)/, '').trim() : `${q} is:unread`.trim())}>${t.unread}</button>
+      search(onlyUnread ? q.replace(/(^|\s)is:unread(?=\s|$)/, '').trim() : `${q} is:unread`.trim())}>${t.unread}</button>`}
   </header>`;
 }
 

@@ -72,6 +72,7 @@ export interface Mailbox {
 
 export interface Server {
   version: string;
+  /** Where SMTP listens: IP addresses; the unspecified one is all of that machine's. */
   smtp: { host: string; port: number }[];
   access: 'open' | 'token';
 }
@@ -111,6 +112,13 @@ export interface Route {
   q: string;
 }
 
+/** The server did not say what it is: nothing can be shown until it does. */
+export interface Silence {
+  failure: import('./api.js').Failure;
+  /** When it is asked again, in milliseconds since the epoch. */
+  until: number;
+}
+
 /** The message in the right pane, on its way, there, or failed. */
 export interface Shown {
   key: string;
@@ -127,5 +135,5 @@ export interface Deletion {
 
 export type Dialog =
   | { kind: 'keys' }
-  | { kind: 'token'; mailbox: string; wrong: boolean; busy: boolean }
+  | { kind: 'token'; mailbox: string }
   | { kind: 'delete-mailbox' | 'empty-mailbox'; mailbox: string };

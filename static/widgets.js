@@ -33,15 +33,15 @@ export async function copyAndSay(text) {
 /**
  * @param {string} text what is copied
  * @param {string} label what the button is called
- * @param {{word?: string, kind?: string}} [look] a word beside the icon; a class
+ * @param {{word?: string, kind?: string, icon?: View}} [look] a word beside the icon; a class
  */
-export function copyButton(text, label, { word = '', kind = 'quiet' } = {}) {
+export function copyButton(text, label, { word = '', kind = 'quiet', icon = icons.copy } = {}) {
   const isDone = copied === text;
   return html`<button type="button" class="button ${kind} ${isDone ? 'done' : ''}" title=${isDone ? t.copied : label}
     aria-label=${isDone ? t.copied : label} @click=${(/** @type {Event} */ event) => {
       event.stopPropagation();
       void copyAndSay(text);
-    }}>${isDone ? icons.check : icons.copy}${word ? html`<span>${isDone ? t.copied : word}</span>` : nothing}</button>`;
+    }}>${isDone ? icons.check : icon}${word ? html`<span>${isDone ? t.copied : word}</span>` : nothing}</button>`;
 }
 
 /**

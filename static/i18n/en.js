@@ -134,6 +134,7 @@ export default {
   failure,
   tryAgain: 'Try again',
   tryNow: 'Try now',
+  askingAgain: (/** @type {number} */ seconds) => (seconds > 0 ? `Asking again in ${seconds}\u00a0s.` : 'Asking again.'),
   serverSilent: (/** @type {number} */ seconds) => (seconds > 0 ? `The server is not answering. Trying again in ${seconds}\u00a0s.` : 'The server is not answering. Trying again.'),
   live: {
     connecting: 'connecting',
@@ -155,6 +156,11 @@ export default {
   tokenWrong: 'No mailbox of this address opens with this token.',
   openMailbox: 'Open',
   openWithToken: 'Open with a token',
+  openThisWithToken: (/** @type {string} */ address) => `Open ${address} with its token`,
+  tokenWelcomeTitle: 'Make a mailbox, or open one',
+  tokenWelcomeLead: 'On this server each mailbox opens with a token of its own. Make one here and this browser keeps its token; or open one whose token you were given.',
+  tokenKept: 'This browser keeps the token of this mailbox. Copy it to open the mailbox elsewhere: the server does not show it again.',
+  copyToken: 'Copy token',
 
   // Settings
   settings: 'Settings',

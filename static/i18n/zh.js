@@ -130,6 +130,7 @@ export default {
   failure,
   tryAgain: '重试',
   tryNow: '立即重试',
+  askingAgain: (seconds) => (seconds > 0 ? `${seconds} 秒后重试。` : '正在重试。'),
   serverSilent: (seconds) => (seconds > 0 ? `服务器没有响应，${seconds} 秒后重试。` : '服务器没有响应，正在重试。'),
   live: {
     connecting: '连接中',
@@ -151,6 +152,11 @@ export default {
   tokenWrong: '没有可以用此令牌打开的该地址邮箱。',
   openMailbox: '打开',
   openWithToken: '用令牌打开',
+  openThisWithToken: (address) => `用令牌打开 ${address}`,
+  tokenWelcomeTitle: '新建邮箱，或打开已有邮箱',
+  tokenWelcomeLead: '在此服务器上，每个邮箱都用各自的令牌打开。在这里新建邮箱，令牌会保存在此浏览器中；也可以用别人给您的令牌打开邮箱。',
+  tokenKept: '此浏览器保存着该邮箱的令牌。要在其他地方打开，请复制令牌：服务器不会再次显示。',
+  copyToken: '复制令牌',
 
   // 设置
   settings: '设置',

@@ -33,9 +33,9 @@ describe('faults', () => {
     const { page } = await open();
     await page.getByText('No mail yet').waitFor();
     await page.locator('.address-form.welcome input:focus').waitFor();
-    await page.getByText('swaks --to hello@mailroom.test --server 127.0.0.1:2525').waitFor();
+    await page.getByText('swaks --to hello@mailroom.test --server 127.0.0.1:10025').waitFor();
     await page.locator('.snippet').filter({ hasText: 'curl' }).getByRole('button').click();
-    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /curl smtp:\/\/127\.0\.0\.1:2525 /);
+    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /curl smtp:\/\/127\.0\.0\.1:10025 /);
     assert.equal(await page.locator('.snippet').count(), 3);
     await page.locator('.address-form.welcome input').press('Enter');
     await page.getByText('Waiting for mail').waitFor();
@@ -104,8 +104,24 @@ describe('faults', () => {
     await page.locator('.status.live').waitFor({ timeout: 1_500 });
   });
 
+  test('a server that does not say what it is gets no guesses', async () => {
+    const { page, mock } = await open((each) => { each.failWith = 500; each.failOn = /server$/; each.fill(BOX, 1); });
+    await page.getByText('Something went wrong on the server').waitFor();
+    assert.equal(await page.locator('.sidebar, .status, .row').count(), 0);
+    mock.failWith = 0;
+    await row(page, 'Message number 1').waitFor({ timeout: 8_000 });
+    await untilLive(page);
+    await page.getByText('Something went wrong on the server').waitFor({ state: 'detached' });
+  });
+
+  test('a server without SMTP has no lines to send to it', async () => {
+    const { page } = await open((each) => { each.smtpPort = 0; });
+    await page.getByText('No mail yet').waitFor();
+    assert.equal(await page.locator('.snippet').count(), 0);
+  });
+
   test('an error is a sentence and a way on', async () => {
-    const { page, mock } = await open((each) => { each.failWith = 500; each.fill(BOX, 1); });
+    const { page, mock } = await open((each) => { each.failWith = 500; each.failOn = /messages$/; each.fill(BOX, 1); });
     await untilLive(page);
     await page.getByText('Something went wrong on the server').waitFor();
     await page.waitForTimeout(300);
@@ -114,6 +130,7 @@ describe('faults', () => {
     await row(page, 'Message number 1').locator('a').click();
     await page.getByRole('tab', { name: 'Text' }).waitFor();
     mock.failWith = 503;
+    mock.failOn = /^/;
     await page.keyboard.press('r');
     await page.locator('.row:not(.unread)').waitFor();
   });

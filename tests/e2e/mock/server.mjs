@@ -36,8 +36,12 @@ export class Mock {
   /** @type {'open'|'token'} */
   access = 'open';
   domains = ['mailroom.test', '*'];
+  /** Not the port that people expect, so that a page that guesses is found out. 0: SMTP does not listen. */
+  smtpPort = 10_025;
   /** Every API request is answered with this status, if any. */
   failWith = 0;
+  /** Only requests for these paths. */
+  failOn = /^/;
   delayMs = 0;
   /** @type {string[]} method and path of every request */
   requests = [];
@@ -199,7 +203,7 @@ export class Mock {
   #command({ socket, mailboxes }, { type, mailbox, since, token }) {
     if (type === 'unsubscribe') return void mailboxes.delete(mailbox);
     if (this.access === 'token' && this.boxes.get(mailbox)?.token !== token) {
-      return socket.send({ type: 'error', problem: { type: 'urn:mailroom:problem:not-found', title: 'Not found', status: 404 } });
+      return socket.send({ type: 'error', mailbox, problem: { type: 'urn:mailroom:problem:not-found', title: 'Not found', status: 404 } });
     }
     mailboxes.add(mailbox);
     const [, lineage, stamp] = /^s(\d+)-(\d+)$/.exec(since ?? '') ?? [];
@@ -252,17 +256,18 @@ export class Mock {
 
   /** @param {string} method @param {URL} url @param {string} token @param {any} body @returns {Answer} */
   #api(method, url, token, body) {
-    if (this.failWith) return problem(this.failWith, 'test', 'The test wants this to fail.');
+    if (this.failWith && this.failOn.test(url.pathname)) return problem(this.failWith, 'test', 'The test wants this to fail.');
     const path = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const [noun, address = '', sub, id = '', view, n] = path;
     if (noun === 'server') {
-      return ok({ version: '0.1.0', name: 'mailroom', smtp: ['smtp://127.0.0.1:2525'], access: this.access });
+      const smtp = this.smtpPort ? [{ host: '127.0.0.1', port: this.smtpPort }] : [];
+      return ok({ name: 'mailroom', version: '0.1.0', access: this.access, smtp, default_domain: this.domains[0], index_lag: 0, receiving: true });
     }
     if (noun === 'domains') return ok({ items: this.domains.map((domain, i) => ({ domain, is_default: i === 0 })) });
     if (noun === 'mailboxes' && !address && method === 'POST') return this.#make(body);
     if (this.access === 'token') {
-      if (!token) return problem(401, 'unauthorized', 'A token is needed.');
-      if (!address || this.boxes.get(address)?.token !== token) return problem(404, 'not-found', 'There is no such mailbox.');
+      if (!token) return problem(401, 'token-needed', 'A token is needed.');
+      if (!address || this.boxes.get(address)?.token !== token) return problem(404, 'no-such-mailbox', 'There is no such mailbox.');
     }
     if (noun === 'messages') return this.#list([...this.boxes.values()].flatMap((box) => box.messages), url);
     if (noun !== 'mailboxes') return problem(404, 'not-found', 'There is nothing here.');
