@@ -87,6 +87,16 @@ describe('dashboard', () => {
     await page.getByText('A note.').waitFor();
   });
 
+  test('shows a picture that came inside the message', async () => {
+    const dot = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAIAAAASFvFNAAAAEElEQVR4nGP4z8AARAwQCgAf7gP9i18U1AAAAABJRU5ErkJggg==', 'base64');
+    const { page } = await openWith([
+      { subject: 'With a picture', html: '<p>Look:</p><img src="cid:dot@example.org">', attachments: [{ name: 'dot.png', type: 'image/png', content: dot, cid: 'dot@example.org' }] },
+    ]);
+    await row(page, 'With a picture').locator('a').click();
+    const picture = page.frameLocator('.stage iframe').locator('img');
+    await eventually(async () => assert.equal(await picture.evaluate((image) => /** @type {HTMLImageElement} */ (image).naturalWidth), 3));
+  });
+
   test('finds codes and links, each to copy', async () => {
     const { page } = await openWith([{ subject: 'Sign in', text: 'Your verification code is 482913.\nOr open https://example.org/in?t=9 instead.' }]);
     await row(page, 'Sign in').getByRole('button', { name: 'Copy code 482913' }).click();
