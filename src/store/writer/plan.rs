@@ -161,6 +161,7 @@ impl Writer {
             attachments: summary.attachments,
             is_read: false,
             tags: Vec::new(),
+            codes: summary.codes.clone(),
         }
     }
 
