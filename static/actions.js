@@ -4,7 +4,7 @@ import * as api from './api.js';
 import { keyOf } from './messages.js';
 import { t } from './i18n.js';
 import {
-  askToken, asFailure, changed, isTokenMode, live, loadMailboxes, openMessage, rows, say, setRead, show, state,
+  askToken, asFailure, changeMessage, changed, isTokenMode, live, loadMailboxes, openMessage, rows, say, setRead, show, state,
 } from './store.js';
 /** @import {Deletion, Summary, Tab} from './types.js' */
 
@@ -212,6 +212,25 @@ export async function emptyMailbox(address) {
   try {
     await api.emptyMailbox(address);
     if (state.route.message?.mailbox === address) close();
+  } catch (error) {
+    explain(error);
+  }
+}
+
+export async function emptyAll() {
+  try {
+    const deleted = await api.emptyAll();
+    if (state.route.message) close();
+    say(t.deletedCount(deleted));
+  } catch (error) {
+    explain(error);
+  }
+}
+
+/** @param {string} key @param {string[]} tags */
+export async function setTags(key, tags) {
+  try {
+    await changeMessage(key, { tags });
   } catch (error) {
     explain(error);
   }

@@ -97,12 +97,11 @@ let filter = '';
 function entry(name, mailbox, { messages, unread }, icon) {
   const isOpen = state.route.mailbox === mailbox;
   const at = name.lastIndexOf('@');
+  const counted = messages ? `${t.messageCount(messages)}, ${t.unreadCount(unread)}` : t.messageCount(messages);
   return html`<li><a class="mailbox ${unread ? 'unread' : ''}" href=${linkTo({ mailbox, message: null, q: '' })}
-    aria-current=${isOpen ? 'page' : nothing} title=${name}>${icon}
+    aria-current=${isOpen ? 'page' : nothing} title=${`${name}: ${counted}`}>${icon}
     <span class="name">${at < 0 ? name : html`${name.slice(0, at)}<span class="domain">${name.slice(at)}</span>`}</span>
-    ${unread
-      ? html`<span class="count unread" aria-label=${t.unreadCount(unread)}>${format.number(unread)}</span>`
-      : html`<span class="count" aria-label=${t.messageCount(messages)}>${messages ? format.number(messages) : ''}</span>`}
+    ${messages ? html`<span class="count ${unread ? 'unread' : ''}" title=${counted}>${format.number(unread || messages)}<span class="sr"> (${counted})</span></span>` : nothing}
   </a></li>`;
 }
 
@@ -138,6 +137,15 @@ function openMailbox(address) {
   </section>`;
 }
 
+function allMail() {
+  const { messages, unread } = counts();
+  return html`<section class="open-mailbox" aria-label=${t.allMail}>
+    <p class="address">${t.allMail}</p>
+    <p class="expiry">${icons.inbox}<span>${t.messageCount(messages)}${unread ? `, ${t.unreadCount(unread)}` : ''}</span></p>
+    <p class="tools"><button type="button" class="button quiet danger" @click=${() => (state.dialog = { kind: 'empty-all' })} ?disabled=${!messages}>${icons.broom}<span>${t.empty}</span></button></p>
+  </section>`;
+}
+
 export function sidebar() {
   const { mailbox } = state.route;
   return html`<nav class="sidebar" aria-label=${t.mailboxes}>
@@ -154,7 +162,7 @@ export function sidebar() {
         ? mailboxList()
         : html`<ul class="mailboxes skeleton" aria-hidden="true"><li><span class="bone"></span></li><li><span class="bone"></span></li></ul>`}
     </div>
-    ${mailbox === null ? nothing : openMailbox(mailbox)}
+    ${mailbox !== null ? openMailbox(mailbox) : canRead(null) ? allMail() : nothing}
   </nav>`;
 }
 

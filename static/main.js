@@ -1,7 +1,7 @@
 // Draws the page and starts it. Every change draws the whole page again; lit-html touches only what differs.
 
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
-import { carryOutAll, deleteMailbox, emptyMailbox, search, undo } from './actions.js';
+import { carryOutAll, deleteMailbox, emptyAll, emptyMailbox, search, undo } from './actions.js';
 import { nothingOpen, sidebar, tokenForm, welcome } from './addresses.js';
 import { language, setLanguage, t } from './i18n.js';
 import { keyList, listenToKeys } from './keys.js';
@@ -9,11 +9,11 @@ import { isListEmpty, listPane, settleList } from './list.js';
 import { messagePane } from './message.js';
 import { announceArrival, ring, setNotifies, showUnread } from './notify.js';
 import { onSystemTheme, settings } from './settings.js';
-import { begin, canRead, changed, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
+import { begin, canRead, changed, counts, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
 import { dialog, iconButton, icons, onValue, openDialogs } from './widgets.js';
 /** @import {Language} from './i18n.js' */
 
-const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
+const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:', 'smaller:', 'tag:'];
 const TYPING_MS = 250;
 /** @type {[Language, string, string][]} */
 const LANGUAGES = [['en', 'EN', 'English'], ['zh', '中文', '中文']];
@@ -126,6 +126,8 @@ function openDialog() {
       return dialog(t.keys.help, keyList(), closeDialog);
     case 'token':
       return dialog(t.tokenTitle, html`<p>${t.tokenLead}</p>${tokenForm(shown.mailbox, closeDialog)}`, closeDialog);
+    case 'empty-all':
+      return dialog(t.emptyAll, confirmation(t.emptyAllQuestion(counts().messages), t.empty, emptyAll), closeDialog);
     case 'delete-mailbox':
       return dialog(t.deleteMailbox, confirmation(t.deleteMailboxQuestion(shown.mailbox), t.delete, () => deleteMailbox(shown.mailbox)), closeDialog);
     case 'empty-mailbox':
@@ -166,7 +168,11 @@ function page() {
 
 const app = /** @type {HTMLElement} */ (document.getElementById('app'));
 
+let drawn = state.route;
+
 onChange(() => {
+  if (state.route !== drawn) closeMenu();
+  drawn = state.route;
   render(page(), app);
   openDialogs();
   settleList();
@@ -181,6 +187,11 @@ addEventListener('keydown', ({ key }) => {
   if (key === 'Escape') closeMenu();
 });
 addEventListener('pagehide', carryOutAll);
+addEventListener('pageshow', closeMenu);
+// A click into the message is one outside, and is told nowhere else.
+addEventListener('blur', () => {
+  if (document.activeElement instanceof HTMLIFrameElement) closeMenu();
+});
 document.addEventListener('click', ({ target }) => {
   if (!(target instanceof Element && target.closest('details.menu'))) closeMenu();
 });

@@ -431,6 +431,21 @@ export async function setRead(keys, isRead) {
   changed();
 }
 
+/** Changes a message here and on the server, and takes it back where the server refuses. @param {string} key @param {Partial<Summary>} change */
+export async function changeMessage(key, change) {
+  const summary = state.list.get(key) ?? details.get(key)?.summary;
+  if (!summary) return;
+  replaceSummary({ ...summary, ...change });
+  changed();
+  try {
+    await api.updateMessage(summary.mailbox, summary.id, change);
+  } catch (error) {
+    replaceSummary(summary);
+    changed();
+    throw error;
+  }
+}
+
 /** @param {Summary} message */
 function replaceSummary(message) {
   const before = state.list.get(keyOf(message)) ?? details.get(keyOf(message))?.summary;

@@ -21,6 +21,8 @@ export interface Summary {
   attachments: number;
   is_read: boolean;
   tags: string[];
+  /** In subject and preview, the likeliest first. */
+  codes: string[];
 }
 
 /** One node of the MIME tree. */
@@ -35,6 +37,16 @@ export interface Part {
   children: Part[];
 }
 
+/** What came with the message, as its header names it. */
+export interface Attachment {
+  n: number;
+  name: string;
+  /** Media type, lower case. */
+  type: string;
+  /** Bytes after decoding. */
+  size: number;
+}
+
 export interface Envelope {
   reverse_path: string;
   recipients: string[];
@@ -45,6 +57,9 @@ export interface Envelope {
 
 export interface Detail {
   summary: Summary;
+  cc: Party[];
+  /** Without what belongs to the html. */
+  attachments: Attachment[];
   envelope: Envelope | null;
   /** `raw` is the whole field as it came. */
   headers: { name: string; value: string; raw: string }[];
@@ -136,4 +151,5 @@ export interface Deletion {
 export type Dialog =
   | { kind: 'keys' }
   | { kind: 'token'; mailbox: string }
+  | { kind: 'empty-all' }
   | { kind: 'delete-mailbox' | 'empty-mailbox'; mailbox: string };

@@ -55,6 +55,8 @@ export default {
   delete: 'Delete',
   deleteMailbox: 'Delete mailbox',
   deleteMailboxQuestion: (/** @type {string} */ address) => `Delete ${address} with all its mail? This cannot be undone.`,
+  emptyAll: 'Delete all mail',
+  emptyAllQuestion: (/** @type {number} */ count) => `Delete all mail of all mailboxes, ${plural(count, 'message', 'messages')}? This cannot be undone.`,
   emptyMailbox: 'Empty mailbox',
   emptyMailboxQuestion: (/** @type {string} */ address) => `Delete all mail in ${address}? This cannot be undone.`,
 
@@ -94,12 +96,22 @@ export default {
   searchSyntax: 'Words that narrow a search',
   searchResults: 'Search results',
   clearSearch: 'Clear the search',
+  badSearch: (/** @type {string} */ detail) => `This search cannot be read: ${detail}`,
+  operators: [
+    ['from:ann', 'sender'], ['to:bob', 'recipient'], ['subject:order', 'subject'], ['has:attachment', 'with a file'], ['is:unread', 'not read yet'],
+    ['before:2026-11-21', 'older'], ['after:2026-11-21', 'since that day'], ['larger:2MB', 'larger'], ['smaller:10K', 'smaller'], ['tag:ci', 'with this tag'],
+    ['-word', 'without it'], ['"two words"', 'side by side'], ['word*', 'how a word begins'], ['a OR b', 'either'],
+  ],
   nothingFound: (/** @type {string} */ q) => `No message matches “${q}”.`,
 
   // Message
   views: 'Views of the message',
   tabs: { html: 'HTML', text: 'Text', headers: 'Headers', source: 'Source', parts: 'Parts' },
   to: (/** @type {string} */ names) => `to ${names}`,
+  cc: (/** @type {string} */ names) => `cc ${names}`,
+  addTag: 'Add a tag',
+  removeTag: (/** @type {string} */ tag) => `Remove the tag ${tag}`,
+  searchTag: (/** @type {string} */ tag) => `Find mail with the tag ${tag}`,
   inMailbox: (/** @type {string} */ address) => `in ${address}`,
   download: 'Download',
   width: 'Width',

@@ -51,6 +51,8 @@ export default {
   delete: '删除',
   deleteMailbox: '删除邮箱',
   deleteMailboxQuestion: (address) => `删除 ${address} 及其全部邮件？此操作无法撤销。`,
+  emptyAll: '删除全部邮件',
+  emptyAllQuestion: (count) => `删除所有邮箱中的全部 ${format.number(count)} 封邮件？此操作无法撤销。`,
   emptyMailbox: '清空邮箱',
   emptyMailboxQuestion: (address) => `删除 ${address} 中的全部邮件？此操作无法撤销。`,
 
@@ -90,12 +92,22 @@ export default {
   searchSyntax: '缩小搜索范围的词',
   searchResults: '搜索结果',
   clearSearch: '清除搜索',
+  badSearch: (detail) => `无法识别此搜索：${detail}`,
+  operators: [
+    ['from:ann', '发件人'], ['to:bob', '收件人'], ['subject:order', '主题'], ['has:attachment', '带附件'], ['is:unread', '未读'],
+    ['before:2026-11-21', '早于该日'], ['after:2026-11-21', '该日起'], ['larger:2MB', '大于'], ['smaller:10K', '小于'], ['tag:ci', '带此标签'],
+    ['-word', '不含该词'], ['"two words"', '相邻的词'], ['word*', '词的开头'], ['a OR b', '任一'],
+  ],
   nothingFound: (q) => `没有与“${q}”匹配的邮件。`,
 
   // 邮件
   views: '查看方式',
   tabs: { html: 'HTML', text: '文本', headers: '邮件头', source: '源码', parts: '部分' },
   to: (names) => `收件人 ${names}`,
+  cc: (names) => `抄送 ${names}`,
+  addTag: '添加标签',
+  removeTag: (tag) => `移除标签 ${tag}`,
+  searchTag: (tag) => `查找带标签 ${tag} 的邮件`,
   inMailbox: (address) => `位于 ${address}`,
   download: '下载',
   width: '宽度',

@@ -92,6 +92,11 @@ await shoot('search-nothing', {}, async (page) => {
   await page.getByRole('searchbox').fill('from:nobody');
   await page.waitForTimeout(500);
 });
+await shoot('search-phone', phone, async (page) => {
+  await page.getByRole('searchbox').fill('foo:bar');
+  await page.waitForTimeout(500);
+});
+await shoot('empty-all', {}, (page) => page.locator('.open-mailbox').getByText('Empty').click());
 await shoot('selection', {}, async (page) => {
   for (const i of [0, 1, 3]) await page.locator('.row .check').nth(i).click();
 });
@@ -142,6 +147,7 @@ await shoot('tablet-message', { width: 768, height: 900 }, open('Your order'));
 await shoot('phone-list', phone);
 await shoot('phone-list-dark', { ...phone, dark: true });
 await shoot('phone-message', phone, open('Your order'));
+await shoot('phone-message-dark', { ...phone, dark: true }, open('Your order'));
 await shoot('phone-headers', phone, openTab('Your order', 'Headers'));
 await shoot('phone-drawer', phone, (page) => page.getByRole('button', { name: 'Mailboxes' }).click());
 await shoot('loading', { prepare: (mock) => { addSamples(mock); } }, async (page, mock) => {
