@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { closeBrowser, isOurs, newPage, row, startSite, untilLive } from './support.mjs';
+import { closeBrowser, isMock, isOurs, newPage, row, startSite, untilLive } from './support.mjs';
 
 const SECOND = 1_000;
 
@@ -33,6 +33,15 @@ for (const access of /** @type {const} */ (['open', 'token'])) {
       await page.getByLabel('Settings', { exact: true }).click();
       assert.match(await page.locator('.version').innerText(), /Mailroom \d+\.\d+\.\d+/);
       assert.deepEqual(errors, []);
+    });
+
+    test('the API reference fits on a phone', { skip: isMock && 'the mock has none' }, async () => {
+      const { page } = await newPage({ viewport: { width: 360, height: 740 } });
+      await page.goto(`${site.url}docs`);
+      await page.getByText('urn:mailroom:problem:bad-address').first().waitFor();
+      const hanging = await page.locator('#overview :is(span, td, p, code)').evaluateAll((elements) =>
+        elements.filter((element) => element.getBoundingClientRect().left < 0 || element.getBoundingClientRect().right > innerWidth).map(({ textContent }) => textContent));
+      assert.deepEqual(hanging, []);
     });
 
     if (access === 'open') return;

@@ -19,10 +19,9 @@ pub fn message_codes(subject: &str, text: &str, html: Option<&str>) -> Vec<Strin
     }
 }
 
-/// The codes in subject and preview, for lists. On the path of every message: most have no digit and cost nothing.
+/// The codes in subject and preview, for lists. On the path of every message: most hold nothing that looks like one.
 #[must_use]
 pub fn summary_codes(subject: &str, preview: &str) -> Vec<String> {
-    let may_hold = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-');
     if !may_hold(subject) && !may_hold(preview) {
         return Vec::new();
     }
@@ -38,6 +37,16 @@ pub fn summary_codes(subject: &str, preview: &str) -> Vec<String> {
         text.push_str(starts.unwrap_or(piece));
     }
     codes(&text)
+}
+
+/// Whether any group of letters and digits could be a code or, by itself or digit by digit, a piece of one.
+fn may_hold(text: &str) -> bool {
+    let mut single = 0;
+    text.as_bytes().split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-').any(|group| {
+        let digits = group.iter().filter(|byte| byte.is_ascii_digit()).count();
+        single += usize::from(digits == 1 && group.len() == 1);
+        single > 3 || (digits > 0 && group.len() > 2) || (group.len() > 6 && group.contains(&b'-'))
+    })
 }
 
 /// Without what a preview that is full may have cut through.
