@@ -18,6 +18,8 @@ import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** Of a text or a source, in characters; the rest is in the download. */
 const MOST_SHOWN = 1_000_000;
 const MOST_MATCHES = 2_000;
+/** Attachments shown before the others are asked for. */
+const FIRST_FILES = 3;
 
 /** What belongs to the message in sight and is forgotten with it. */
 const fresh = () => ({
@@ -25,6 +27,7 @@ const fresh = () => ({
   rawHeaders: false,
   linksOpen: false,
   tagOpen: false,
+  filesOpen: false,
   /** @type {string|null} */
   source: null,
   /** @type {api.Failure|null} */
@@ -46,8 +49,8 @@ function currentTab(detail) {
   return detail.hasHtml ? 'html' : 'text';
 }
 
-/** Whether a tab can be opened now, for keys. @param {Tab} tab */
-export const hasTab = (tab) => Boolean(state.shown?.detail && tabsOf(state.shown.detail).includes(tab));
+/** Whether a tab can be opened, for keys; of a message on its way, any. @param {Tab} tab */
+export const hasTab = (tab) => Boolean(state.shown && (!state.shown.detail || tabsOf(state.shown.detail).includes(tab)));
 
 /** @param {Party|null} party */
 const partyFull = (party) =>
@@ -90,10 +93,11 @@ function openTag() {
 /** @param {Detail} detail */
 function attachmentStrip({ attachments, summary: { mailbox, id } }) {
   if (!attachments.length) return nothing;
-  return html`<ul class="attachments" aria-label=${t.attachmentCount(attachments.length)}>${attachments.map(
+  const hasMore = attachments.length > FIRST_FILES + 1 && !view.filesOpen;
+  return html`<ul class="attachments" aria-label=${t.attachmentCount(attachments.length)}>${attachments.slice(0, hasMore ? FIRST_FILES : undefined).map(
     ({ n, name, type, size }) => html`<li><a class="button" href=${api.urls.part(mailbox, id, n, true)} download=${name} title=${`${t.downloadPart(name)} (${type})`}>
       ${iconOf({ name, type })}<span class="part-name">${name}</span><span class="part-size">${format.size(size)}</span>${icons.download}</a></li>`,
-  )}</ul>`;
+  )}${hasMore ? html`<li><button type="button" class="button quiet" @click=${() => (view.filesOpen = true)}>${icons.clip}<span>${t.allAttachments(attachments.length)}</span></button></li>` : nothing}</ul>`;
 }
 
 /** @param {Summary} summary @param {Party[]} cc */

@@ -75,6 +75,7 @@ export default {
   unreadCount: (/** @type {number} */ count) => `${format.number(count)} unread`,
   messageCount: (/** @type {number} */ count) => plural(count, 'message', 'messages'),
   attachmentCount: (/** @type {number} */ count) => plural(count, 'attachment', 'attachments'),
+  allAttachments: (/** @type {number} */ count) => `All ${format.number(count)} attachments`,
   newMessages: (/** @type {number} */ count) => `${format.number(count)} new`,
   noSender: '(no sender)',
   noSubject: '(no subject)',

@@ -71,6 +71,7 @@ export default {
   unreadCount: (count) => `${format.number(count)} 封未读`,
   messageCount: (count) => `${format.number(count)} 封邮件`,
   attachmentCount: (count) => `${format.number(count)} 个附件`,
+  allAttachments: (count) => `全部 ${format.number(count)} 个附件`,
   newMessages: (count) => `${format.number(count)} 封新邮件`,
   noSender: '（无发件人）',
   noSubject: '（无主题）',

@@ -131,6 +131,17 @@ describe('dashboard', () => {
     });
   });
 
+  test('shows the first of many attachments, and all when asked', async () => {
+    const attachments = Array.from({ length: 7 }, (_, n) => ({ name: `page-${n + 1}.txt`, type: 'text/plain', content: 'x'.repeat(n) || '-' }));
+    const { page } = await openWith([{ subject: 'Many pages', attachments }]);
+    await row(page, 'Many pages').locator('a').click();
+    await page.getByRole('link', { name: 'page-3.txt' }).waitFor();
+    assert.equal(await page.locator('.attachments a').count(), 3);
+    await page.getByRole('button', { name: 'All 7 attachments' }).click();
+    await page.getByRole('link', { name: 'page-7.txt' }).waitFor();
+    assert.equal(await page.locator('.attachments a').count(), 7);
+  });
+
   test('helps who searches and finds nothing', async () => {
     const { page } = await openWith([{ subject: 'Only one' }]);
     const input = page.locator('.search input');
