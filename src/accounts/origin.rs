@@ -81,7 +81,7 @@ fn same_name(entry: Option<&str>, name: &str) -> bool {
 }
 
 fn is_own(origin: &str, host: &str, allowed: &[String]) -> bool {
-    // "null" (a sandboxed frame, a file) has no scheme and is nobody's.
+    // "null" (a sandboxed frame, a file) has no scheme and is nobody's; `web::host` makes an exception for pictures.
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = match scheme {
         "http" => ":80",

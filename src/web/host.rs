@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::Method;
 use actix_web::http::header::{
     HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -87,6 +88,7 @@ fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
     let several = || Problem::new(Kind::ForeignHost, "the request names its host more than once, or not in ASCII");
     let host = single(headers, &HOST).map_err(|()| several())?;
     let origin = single(headers, &ORIGIN).map_err(|()| Kind::ForeignOrigin)?;
+    let origin = origin.filter(|origin| *origin != "null" || !is_picture(request.method(), request.path()));
     // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
     let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
     for name in authority.into_iter().chain([host]) {
@@ -96,6 +98,16 @@ fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
         })?;
     }
     Ok(())
+}
+
+/// Reading an attachment: what the page of a message asks for, to show a picture in it. That page is in a sandboxed
+/// frame, which is nobody's origin. Nothing is given away: who may read is told by the token in the address, never by a
+/// cookie, pages of other sites get the same bytes without an Origin, and none of them can look at the bytes (no CORS).
+fn is_picture(method: &Method, path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').collect();
+    let ["", "v1", "mailboxes", address, "messages", id, "attachments", n] = segments.as_slice() else { return false };
+    let named = [address, id, n].iter().all(|segment| !segment.is_empty());
+    named && n.bytes().all(|byte| byte.is_ascii_digit()) && matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
@@ -114,5 +126,39 @@ fn protect(headers: &mut HeaderMap) {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     if !headers.contains_key(RESOURCE_POLICY) {
         headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reading_an_attachment_is_for_frames() {
+        let picture = "/v1/mailboxes/a%2Fb@x.test/messages/019a/attachments/12";
+        assert!(is_picture(&Method::GET, picture) && is_picture(&Method::HEAD, picture));
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            assert!(!is_picture(&method, picture), "{method}");
+        }
+        for path in [
+            "",
+            "/",
+            "/v1/mailboxes",
+            "/v1/mailboxes/a@x.test/messages",
+            "/v1/mailboxes/a@x.test/messages/019a",
+            "/v1/mailboxes/a@x.test/messages/019a/raw",
+            "/v1/mailboxes/a@x.test/messages/019a/html",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/x",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/1/",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/1/2",
+            "/v1/mailboxes//messages/019a/attachments/1",
+            "/v1/mailboxes/a/../messages/019a/attachments/1",
+            "//v1/mailboxes/a@x.test/messages/019a/attachments/1",
+            "/v2/mailboxes/a@x.test/messages/019a/attachments/1",
+        ] {
+            assert!(!is_picture(&Method::GET, path), "{path}");
+        }
     }
 }

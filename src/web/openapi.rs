@@ -17,7 +17,7 @@ use super::error::{Kind, MEDIA_TYPE, ProblemDocument};
         super::mailboxes::create, super::mailboxes::list, super::mailboxes::get, super::mailboxes::change,
         super::mailboxes::delete,
         super::messages::list, super::messages::list_all, super::messages::get, super::messages::change,
-        super::messages::delete, super::messages::delete_all,
+        super::messages::delete, super::messages::delete_all, super::messages::delete_everything,
         super::wait::one, super::wait::all,
         super::parts::html, super::parts::raw, super::parts::attachment,
         super::events::one, super::events::all,

@@ -27,8 +27,11 @@ pub const MAX_WAIT: Duration = Duration::from_secs(300);
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListParams {
-    /// A search, as typed into the dashboard: `from: to: subject: has:attachment is:unread before: after: larger:`,
-    /// `-x`, `"phrase"`, `word*`.
+    /// A search, as typed into the dashboard. Terms are separated by space and all must hold: `word`, `word*` (how a word
+    /// begins), `"a phrase"`, `from:` `to:` `subject:` (each with a word, a phrase or a beginning), `has:attachment`,
+    /// `is:unread` `is:read`, `before:` `after:` (`2026-11-21`, its first moment in UTC, or RFC 3339), `larger:` `smaller:`
+    /// (`10`, `10K`, `2MB`; K is 1,024), `tag:` (exactly this tag). `-` before a term negates it; `OR` in capitals between
+    /// words, `from:`, `to:` or `subject:` means that either is enough. At most 64 terms and 2,048 bytes.
     pub q: Option<String>,
     /// True: only messages that are not marked read.
     pub unread: Option<bool>,
@@ -62,7 +65,7 @@ pub struct WaitParams {
     /// default, `5m` at most. `0` looks only at what is there after `since`.
     #[param(example = "30s", default = "30s")]
     pub timeout: Option<String>,
-    /// The message must match this search.
+    /// The message must match this search, written as in lists.
     pub q: Option<String>,
     /// Also take what came after this `cursor`; without it only mail that comes later counts.
     pub since: Option<String>,
@@ -75,7 +78,7 @@ pub struct WaitParams {
 pub struct EventParams {
     /// Begin after this `cursor`; `Last-Event-ID` goes before it.
     pub since: Option<String>,
-    /// Only messages that match this search. Deletions and expiry are always told.
+    /// Only messages that match this search, written as in lists. Deletions and expiry are always told.
     pub q: Option<String>,
     /// The token, for `EventSource`, which cannot send a header.
     pub token: Option<String>,

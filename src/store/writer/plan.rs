@@ -164,6 +164,7 @@ impl Writer {
             attachments: summary.attachments,
             is_read: false,
             tags: Vec::new(),
+            codes: summary.codes.clone(),
         }
     }
 
