@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::address::MailboxKey;
@@ -45,8 +46,6 @@ pub struct Summary {
     pub date: Option<Timestamp>,
     pub preview: Arc<str>,
     pub attachments: u32,
-    /// In subject and preview.
-    pub codes: Vec<String>,
     pub parse: Parse,
     /// The readable text for search and filters, at most 256 KiB of it.
     pub text: Arc<str>,
@@ -74,9 +73,9 @@ pub const MAX_TEXT: usize = 256 * 1024;
 pub fn summarize(raw: &[u8]) -> Summary {
     let structure = structure::scan(raw);
     // A message that is nothing but a nested one still has its own headers.
-    let mut summary = headers(raw);
+    let mut summary = summarize_headers(raw);
     if structure.exceeded {
-        return with_codes(summary);
+        return summary;
     }
     let view = body::view(raw, &structure);
     let text = readable(raw, &structure, &view, MAX_TEXT);
@@ -84,7 +83,7 @@ pub fn summarize(raw: &[u8]) -> Summary {
     summary.attachments = count(&view);
     summary.text = text.into();
     summary.parse = Parse::Whole;
-    with_codes(summary)
+    summary
 }
 
 /// Reads the headers alone.
@@ -92,15 +91,6 @@ pub fn summarize(raw: &[u8]) -> Summary {
 /// May panic where the parser does; see the module.
 #[must_use]
 pub fn summarize_headers(raw: &[u8]) -> Summary {
-    with_codes(headers(raw))
-}
-
-fn with_codes(mut summary: Summary) -> Summary {
-    summary.codes = extract::summary_codes(&summary.subject, &summary.preview);
-    summary
-}
-
-fn headers(raw: &[u8]) -> Summary {
     let mut summary = Summary { parse: Parse::HeadersOnly, ..Summary::default() };
     let (mut subject, mut from, mut sender, mut date, mut to) = (None, None, None, None, Vec::new());
     for (name, value) in header::fields(raw, 0) {
@@ -171,7 +161,7 @@ fn joined(raw: &[u8], structure: &Structure, view: &View, parts: &[usize], limit
 }
 
 /// One line of a message list: the `summary` of the API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, utoipa::ToSchema)]
 pub struct Listed {
     pub id: DeliveryId,
     /// Place in the mailbox: ascending, never reused within an incarnation.
@@ -200,7 +190,37 @@ pub struct Listed {
     pub is_read: bool,
     pub tags: Vec<String>,
     /// One-time codes found in subject and preview, the likeliest first. The message itself and `wait` look at all of it.
-    pub codes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub codes: Codes,
+}
+
+/// Found when a line is written, since most never are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Codes;
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { id, uid, mailbox, cursor, from, to, subject, preview, date, received_at, .. } = self;
+        let Self { expires_at, size, attachments, is_read, tags, codes: Codes, .. } = self;
+        let mut line = serializer.serialize_struct("Listed", 16)?;
+        line.serialize_field("id", id)?;
+        line.serialize_field("uid", uid)?;
+        line.serialize_field("mailbox", mailbox)?;
+        line.serialize_field("cursor", cursor)?;
+        line.serialize_field("from", from)?;
+        line.serialize_field("to", to)?;
+        line.serialize_field("subject", subject)?;
+        line.serialize_field("preview", preview)?;
+        line.serialize_field("date", date)?;
+        line.serialize_field("received_at", received_at)?;
+        line.serialize_field("expires_at", expires_at)?;
+        line.serialize_field("size", size)?;
+        line.serialize_field("attachments", attachments)?;
+        line.serialize_field("is_read", is_read)?;
+        line.serialize_field("tags", tags)?;
+        line.serialize_field("codes", &extract::summary_codes(subject, preview))?;
+        line.end()
+    }
 }
 
 #[cfg(test)]

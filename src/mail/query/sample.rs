@@ -3,7 +3,7 @@
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::Cursor;
 use crate::mail::id::DeliveryId;
-use crate::mail::summary::{Listed, Party};
+use crate::mail::summary::{Codes, Listed, Party};
 use crate::mail::time::Timestamp;
 
 pub fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
@@ -24,6 +24,6 @@ pub fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
         attachments: 1,
         is_read: false,
         tags: vec!["Invoice".to_owned()],
-        codes: Vec::new(),
+        codes: Codes,
     }
 }

@@ -12,7 +12,7 @@ use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
 use crate::mail::event::Event;
 use crate::mail::id::DeliveryId;
-use crate::mail::summary::{Listed, Summary};
+use crate::mail::summary::{Codes, Listed, Summary};
 use crate::mail::time::Timestamp;
 use crate::store::bodies::record;
 use crate::store::columns::{self, signed, unsigned};
@@ -164,7 +164,7 @@ impl Writer {
             attachments: summary.attachments,
             is_read: false,
             tags: Vec::new(),
-            codes: summary.codes.clone(),
+            codes: Codes,
         }
     }
 

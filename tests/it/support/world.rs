@@ -17,7 +17,7 @@ use mailroom::mail::address::{AddressError, MailboxKey, Plus};
 use mailroom::mail::cursor::{Cursor, StreamCursor};
 use mailroom::mail::event::{Announced, Event};
 use mailroom::mail::id::DeliveryId;
-use mailroom::mail::summary::Listed;
+use mailroom::mail::summary::{Codes, Listed};
 use mailroom::mail::time::Timestamp;
 use mailroom::sockets::outside::{Access, Denied, Foreign};
 use mailroom::sockets::{Config, Http, Outside, Sockets, http_service};
@@ -74,7 +74,7 @@ fn listed(mailbox: &MailboxKey, uid: u64, subject: &str) -> Arc<Listed> {
         attachments: 0,
         is_read: false,
         tags: Vec::new(),
-        codes: Vec::new(),
+        codes: Codes,
     })
 }
 
