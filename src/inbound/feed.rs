@@ -1,7 +1,7 @@
 //! A subscription as a stream, for those who are no actor: SSE and `wait`.
 //!
 //! [`Feed::next`] gives every event after the start position, in order: from the store while it is behind, then live.
-//! Dropping it unsubscribes.
+//! Dropping it unsubscribes. Where it may see only one life of a mailbox it ends with that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use actix::{Actor, Context, Handler};
 use tokio::sync::mpsc;
 
 use super::Inbound;
-use super::subscription::{BehindFlag, Page, Position, Push, Scope, Subscribe, SubscribeError, SubscriptionId};
+use super::subscription::{
+    BehindFlag, Followed, Page, Position, Push, Scope, Subscribe, SubscribeError, SubscriptionId,
+};
 use crate::mail::cursor::Cursor;
 use crate::mail::event::Announced;
 
@@ -26,7 +28,7 @@ pub enum FeedItem {
 /// See the module.
 pub struct Feed {
     inbound: Inbound,
-    scope: Scope,
+    followed: Followed,
     id: SubscriptionId,
     inbox: actix::Addr<Inbox>,
     pushes: mpsc::Receiver<Push>,
@@ -35,6 +37,8 @@ pub struct Feed {
     overflow: Arc<AtomicBool>,
     ready: VecDeque<FeedItem>,
     at: Position,
+    /// The life that may be seen has ended: nothing comes after what is ready.
+    over: bool,
 }
 
 /// Turns pushes into items of a channel.
@@ -63,20 +67,20 @@ impl Handler<Push> for Inbox {
 }
 
 impl Feed {
-    /// Starts following `scope` after `since`, or after the present.
+    /// Starts following after `since`, or after the present.
     ///
     /// # Errors
     /// When the address receives no mail here, or the publisher does not answer.
-    pub async fn open(inbound: Inbound, scope: Scope, since: Option<Position>) -> Result<Self, SubscribeError> {
+    pub async fn open(inbound: Inbound, followed: Followed, since: Option<Position>) -> Result<Self, SubscribeError> {
         let (to, pushes) = mpsc::channel(CAPACITY);
         let overflow = Arc::new(AtomicBool::new(false));
         let inbox = Inbox { to, overflow: Arc::clone(&overflow) }.start();
-        let (id, behind) = (SubscriptionId::next(), BehindFlag::default());
-        let subscribe = Subscribe { id, to: inbox.clone().recipient(), behind: behind.clone(), since };
+        let (id, behind, incarnation) = (SubscriptionId::next(), BehindFlag::default(), followed.incarnation);
+        let subscribe = Subscribe { id, to: inbox.clone().recipient(), behind: behind.clone(), since, incarnation };
         let (ready, at) = (VecDeque::new(), since.unwrap_or(Position::Mailbox(Cursor::default())));
         // Made before the answer is awaited: who gives up meanwhile drops it, which unsubscribes.
-        let mut feed = Self { inbound, scope, id, inbox, pushes, behind, overflow, ready, at };
-        let subscribed = feed.inbound.subscribe(&feed.scope, subscribe).await?;
+        let mut feed = Self { inbound, followed, id, inbox, pushes, behind, overflow, ready, at, over: false };
+        let subscribed = feed.inbound.subscribe(&feed.followed.scope, subscribe).await?;
         feed.at = since.filter(|_| !subscribed.live).unwrap_or(subscribed.at);
         if subscribed.reset {
             feed.ready.push_back(FeedItem::Reset(subscribed.at));
@@ -93,15 +97,22 @@ impl Feed {
     /// The next item; waits until there is one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// When neither the publisher nor the store answers: open a new feed with `since` = [`Feed::at`].
+    /// When neither the publisher nor the store answers: open a new feed with `since` = [`Feed::at`]. `Unknown` when the
+    /// life of the mailbox that may be seen is over.
     pub async fn next(&mut self) -> Result<FeedItem, SubscribeError> {
         loop {
             if let Some(item) = self.ready.pop_front() {
                 self.at = match &item {
-                    FeedItem::Event(event) => self.position(event),
+                    FeedItem::Event(event) => {
+                        self.over |= self.followed.ends_with(event);
+                        self.position(event)
+                    }
                     FeedItem::Reset(at) => *at,
                 };
                 return Ok(item);
+            }
+            if self.over {
+                return Err(SubscribeError::Unknown);
             }
             match self.pushes.try_recv() {
                 Ok(push) => self.take(push),
@@ -120,7 +131,7 @@ impl Feed {
     }
 
     fn position(&self, event: &Announced) -> Position {
-        match self.scope {
+        match self.followed.scope {
             Scope::Mailbox(_) => Position::Mailbox(event.cursor),
             Scope::All => Position::Stream(event.stream),
         }
@@ -130,6 +141,9 @@ impl Feed {
         match push {
             // Pushes after a lost one would leave a hole: the page that follows has them all.
             _ if self.overflow.load(Ordering::SeqCst) => {}
+            // Of another life: the store is asked, and tells whether this one is over.
+            Push::Event(_, event) if self.followed.is_foreign(self.position(&event)) => self.behind.set(true),
+            Push::Reset(_, at) if self.followed.is_foreign(at) => self.behind.set(true),
             Push::Event(_, event) if self.is_news(&event) => self.ready.push_back(FeedItem::Event(event)),
             Push::Event(..) => {}
             Push::Behind(_) => self.behind.set(true),
@@ -148,10 +162,14 @@ impl Feed {
     async fn page(&mut self) -> Result<(), SubscribeError> {
         self.overflow.store(false, Ordering::SeqCst);
         let page = Page { id: self.id, since: self.at, limit: PAGE };
-        let paged = match self.inbound.page(&self.scope, page).await {
+        let paged = match self.inbound.page(&self.followed.scope, page).await {
             Err(SubscribeError::Lost) => return self.subscribe_again().await,
             paged => paged?,
         };
+        if self.followed.is_foreign(paged.at) {
+            self.over = true;
+            return Ok(());
+        }
         if paged.reset {
             self.ready.push_back(FeedItem::Reset(paged.at));
         }
@@ -165,7 +183,9 @@ impl Feed {
     /// The publisher died: its successor knows nothing of this feed.
     async fn subscribe_again(&mut self) -> Result<(), SubscribeError> {
         let (to, behind, since) = (self.inbox.clone().recipient(), self.behind.clone(), Some(self.at));
-        let subscribed = self.inbound.subscribe(&self.scope, Subscribe { id: self.id, to, behind, since }).await?;
+        let Followed { scope, incarnation } = &self.followed;
+        let subscribe = Subscribe { id: self.id, to, behind, since, incarnation: *incarnation };
+        let subscribed = self.inbound.subscribe(scope, subscribe).await?;
         if subscribed.reset {
             self.ready.push_back(FeedItem::Reset(subscribed.at));
         }
@@ -176,6 +196,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.behind.end();
-        self.inbound.unsubscribe(&self.scope, self.id);
+        self.inbound.unsubscribe(&self.followed.scope, self.id);
     }
 }

@@ -16,7 +16,7 @@ use actix::{
 use super::delivery::Delivery;
 use super::map::Shared;
 use super::publisher::Publisher;
-use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe};
+use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe, is_foreign};
 use crate::clock;
 use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
@@ -92,6 +92,8 @@ impl MailboxActor {
         self.place = Some(event.cursor);
         if matches!(event.event, Event::MailboxDeleted {}) {
             self.place = Some(Cursor::default());
+            // Those who might see only this life are forgotten.
+            self.leave();
         }
         true
     }
@@ -146,6 +148,7 @@ impl MailboxActor {
             Ok(Replay::Reset { at: Position::Mailbox(at) }) => {
                 actor.publisher.reset(at.modseq, Position::Mailbox(at));
                 actor.place = Some(at);
+                actor.leave();
                 if actor.heard_more {
                     actor.catch_up(ctx);
                 }
@@ -158,27 +161,48 @@ impl MailboxActor {
         }
     }
 
-    /// The position that a new subscriber starts from, once it is known.
-    fn admit(&mut self, subscribe: Subscribe, place: Cursor, ctx: &mut Context<Self>) -> Subscribed {
+    /// Takes in a new subscriber, once the position it starts from is known: the row's, or that of this actor.
+    fn admit(
+        &mut self,
+        subscribe: Subscribe,
+        row: Cursor,
+        ctx: &mut Context<Self>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let foreign = |place| is_foreign(subscribe.incarnation, Position::Mailbox(place));
+        if foreign(row) {
+            self.leave();
+            return Err(SubscribeError::Unknown);
+        }
         let first = self.place.is_none();
-        let place = *self.place.get_or_insert(place);
+        let place = *self.place.get_or_insert(row);
         if first && self.heard_more {
             self.catch_up(ctx);
         }
-        let at = Position::Mailbox(place);
-        let live = subscribe.since.is_none_or(|since| since == at);
-        self.publisher.add(subscribe, place.modseq, live, Some(self.shared.hold()));
+        // A life that this actor has not been told of yet is read from the store until it has.
+        let (at, told) = if foreign(place) { (row, false) } else { (place, true) };
+        let live = told && subscribe.since.is_none_or(|since| since == Position::Mailbox(at));
+        self.publisher.add(subscribe, at.modseq, live, Some(self.shared.hold()));
         // It may have ended while the place was looked up.
         self.leave();
-        Subscribed { at, live, reset: false }
+        Ok(Subscribed { at: Position::Mailbox(at), live, reset: false })
     }
 
     /// A page was read: join, if it reaches the head and nothing was published since.
-    fn paged(&mut self, page: &Page, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
+    fn paged(
+        &mut self,
+        page: &Page,
+        incarnation: Option<u64>,
+        read: Result<Replay, StoreError>,
+    ) -> Result<Paged, SubscribeError> {
         let (events, at, mut live, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
             Replay::Page { events, at, head } => (events, at, head, false),
             Replay::Reset { at } => (Vec::new(), at, true, true),
         };
+        if is_foreign(incarnation, at) {
+            self.publisher.remove(page.id);
+            self.leave();
+            return Err(SubscribeError::Unknown);
+        }
         let (Position::Mailbox(cursor), Some(place)) = (at, self.place) else {
             return Err(SubscribeError::Lost);
         };
@@ -249,8 +273,9 @@ impl Handler<Subscribe> for MailboxActor {
         self.mind_the_gap(ctx);
         // From here on events are told; the row is read after that, so nothing falls between.
         self.shared.listening.store(true, Ordering::SeqCst);
-        if let Some(place) = self.place {
-            return Box::pin(ready(Ok(self.admit(subscribe, place, ctx))));
+        let foreign = |place: &Cursor| is_foreign(subscribe.incarnation, Position::Mailbox(*place));
+        if let Some(place) = self.place.filter(|place| !foreign(place)) {
+            return Box::pin(ready(self.admit(subscribe, place, ctx)));
         }
         let (store, key) = (self.store.clone(), self.key.clone());
         let hold = self.shared.hold();
@@ -261,7 +286,7 @@ impl Handler<Subscribe> for MailboxActor {
         };
         Box::pin(read.into_actor(self).map(|row, actor, ctx| {
             let row = row.map_err(|_| SubscribeError::Unavailable)?;
-            Ok(actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx))
+            actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx)
         }))
     }
 }
@@ -277,10 +302,11 @@ impl Handler<Page> for MailboxActor {
         if !self.publisher.hold_back(page.id) {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         }
+        let incarnation = self.publisher.incarnation(page.id);
         let (store, key) = (self.store.clone(), self.key.clone());
         let limit = page.limit;
         let read = async move { store.replay(&key, since, limit).await };
-        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, read)))
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, incarnation, read)))
     }
 }
 

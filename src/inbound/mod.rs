@@ -43,7 +43,7 @@ use self::policy::Policy;
 use self::registry::{Registry, Resolve};
 use self::retention::Retention;
 use self::subscription::{
-    Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
+    Followed, Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
 };
 use crate::handoff::Refusal;
 use crate::mail::address::{AddressError, MailboxKey, Plus};
@@ -220,8 +220,8 @@ impl Inbound {
     ///
     /// # Errors
     /// As [`Inbound::subscribe`].
-    pub async fn feed(&self, scope: Scope, since: Option<Position>) -> Result<Feed, SubscribeError> {
-        Feed::open(self.clone(), scope, since).await
+    pub async fn feed(&self, followed: Followed, since: Option<Position>) -> Result<Feed, SubscribeError> {
+        Feed::open(self.clone(), followed, since).await
     }
 
     /// The text that a filter looks at beyond the summary: as announced, or read from the store again.

@@ -3,12 +3,14 @@
 //!
 //! Invariant: a live subscriber gets every event after the one it last saw, in order, or is marked behind; one
 //! that is behind pages from the store until it stands at the head and joins within one call of [`Publisher::join`].
+//! One that may see only one life of a mailbox is forgotten when that is over, and sent nothing of another.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
 
 use super::map::Hold;
-use super::subscription::{BehindFlag, Position, Push, Subscribe, SubscriptionId};
-use crate::mail::event::Announced;
+use super::subscription::{BehindFlag, Position, Push, Subscribe, SubscriptionId, is_foreign};
+use crate::mail::event::{Announced, Event};
 
 /// Where an event stands for one kind of publisher: a modseq, or a stamp.
 pub type Place = u64;
@@ -20,6 +22,8 @@ struct Subscriber {
     /// The last place it has seen; events at or below are not for it.
     seen: Place,
     live: bool,
+    /// As in [`Subscribe`].
+    incarnation: Option<u64>,
     _hold: Option<Hold>,
 }
 
@@ -27,6 +31,23 @@ impl Subscriber {
     /// False when the word that it ended was lost, or came before it was taken in.
     fn is_there(&self) -> bool {
         !self.behind.has_ended() && self.to.connected()
+    }
+
+    /// Whether it may see nothing after this event.
+    fn is_over_after(&self, event: &Announced) -> bool {
+        let deleted = matches!(event.event, Event::MailboxDeleted {});
+        self.incarnation.is_some_and(|own| match event.cursor.incarnation.cmp(&own) {
+            Less => false,
+            Equal => deleted,
+            Greater => true,
+        })
+    }
+
+    /// Makes it ask; it hears then that it is forgotten.
+    fn give_up(&self) {
+        self.behind.set(true);
+        // A full inbox holds events after which the flag is looked at.
+        let _ = self.to.try_send(Push::Behind(self.id));
     }
 }
 
@@ -51,12 +72,12 @@ impl Publisher {
     /// waited for this is left out.
     pub fn add(&mut self, subscribe: Subscribe, seen: Place, live: bool, hold: Option<Hold>) {
         self.remove(subscribe.id);
-        let Subscribe { id, to, behind, .. } = subscribe;
+        let Subscribe { id, to, behind, incarnation, .. } = subscribe;
         if behind.has_ended() || !to.connected() {
             return;
         }
         behind.set(!live);
-        self.subscribers.push(Subscriber { id, to, behind, seen, live, _hold: hold });
+        self.subscribers.push(Subscriber { id, to, behind, seen, live, incarnation, _hold: hold });
     }
 
     /// Forgets a subscriber.
@@ -75,11 +96,20 @@ impl Publisher {
     /// Sends an event to everyone live; who cannot take it is behind from here on, who is gone is forgotten.
     pub fn publish(&mut self, place: Place, event: &Arc<Announced>) {
         self.send(|subscriber| {
-            if subscriber.seen >= place {
+            if subscriber.incarnation.is_some_and(|own| own != event.cursor.incarnation) || subscriber.seen >= place {
                 return None;
             }
             subscriber.seen = place;
             Some(Push::Event(subscriber.id, Arc::clone(event)))
+        });
+        self.subscribers.retain(|subscriber| {
+            let over = subscriber.is_over_after(event);
+            // Who was sent the last event of its life knows.
+            let knows = subscriber.incarnation == Some(event.cursor.incarnation) && subscriber.live;
+            if over && !knows {
+                subscriber.give_up();
+            }
+            !over
         });
     }
 
@@ -87,8 +117,21 @@ impl Publisher {
     pub fn reset(&mut self, place: Place, at: Position) {
         self.send(|subscriber| {
             subscriber.seen = place;
-            Some(Push::Reset(subscriber.id, at))
+            (!is_foreign(subscriber.incarnation, at)).then_some(Push::Reset(subscriber.id, at))
         });
+        self.subscribers.retain(|subscriber| {
+            let over = is_foreign(subscriber.incarnation, at);
+            if over {
+                subscriber.give_up();
+            }
+            !over
+        });
+    }
+
+    /// The only incarnation that a subscriber may see, if it is known and bound to one.
+    #[must_use]
+    pub fn incarnation(&self, id: SubscriptionId) -> Option<u64> {
+        self.subscribers.iter().find(|subscriber| subscriber.id == id)?.incarnation
     }
 
     /// The order begins anew (a mailbox without a row got one): nobody has seen anything of it.
@@ -138,37 +181,98 @@ impl Publisher {
 impl Drop for Publisher {
     /// A publisher that dies (a panic in its actor) leaves nobody waiting: everyone is behind and told so.
     fn drop(&mut self) {
-        for subscriber in &self.subscribers {
-            subscriber.behind.set(true);
-            // A full inbox holds events after which the flag is looked at.
-            let _ = subscriber.to.try_send(Push::Behind(subscriber.id));
-        }
+        self.subscribers.iter().for_each(Subscriber::give_up);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use actix::{Actor, Context, Handler};
+    use parking_lot::Mutex;
 
     use super::*;
-    use crate::mail::cursor::Cursor;
+    use crate::mail::address::MailboxKey;
+    use crate::mail::cursor::{Cursor, StreamCursor};
 
-    /// A subscriber that takes everything.
-    struct Reader;
+    /// A subscriber that takes everything and notes it.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<(SubscriptionId, String)>>>);
 
-    impl Actor for Reader {
+    impl Actor for Log {
         type Context = Context<Self>;
     }
 
-    impl Handler<Push> for Reader {
+    impl Handler<Push> for Log {
         type Result = ();
 
-        fn handle(&mut self, _: Push, _: &mut Context<Self>) {}
+        fn handle(&mut self, push: Push, _: &mut Context<Self>) {
+            let place = |cursor: Cursor| format!("{}.{}", cursor.incarnation, cursor.modseq);
+            self.0.lock().push(match push {
+                Push::Event(id, event) => (id, place(event.cursor)),
+                Push::Behind(id) => (id, "behind".to_owned()),
+                Push::Reset(id, Position::Mailbox(at)) => (id, format!("reset {}", place(at))),
+                Push::Reset(id, Position::Stream(_)) => (id, "reset of the stream".to_owned()),
+            });
+        }
+    }
+
+    /// Answered when everything before it was handled.
+    #[derive(actix::Message)]
+    #[rtype(result = "()")]
+    struct Done;
+
+    impl Handler<Done> for Log {
+        type Result = ();
+
+        fn handle(&mut self, _: Done, _: &mut Context<Self>) {}
+    }
+
+    impl Log {
+        async fn of(&self, reader: &actix::Addr<Self>, id: SubscriptionId) -> Vec<String> {
+            reader.send(Done).await.unwrap();
+            self.0.lock().iter().filter(|(of, _)| *of == id).map(|(_, what)| what.clone()).collect()
+        }
+    }
+
+    fn event(incarnation: u64, modseq: u64, event: Event) -> Arc<Announced> {
+        let cursor = Cursor { lineage: 1, incarnation, modseq };
+        let mailbox = MailboxKey::from_stored("a@x.test");
+        Arc::new(Announced::new(mailbox, cursor, StreamCursor::default(), event, None))
+    }
+
+    #[actix::test]
+    async fn who_may_see_one_life_is_sent_nothing_of_another_and_forgotten_with_its_own() {
+        let log = Log::default();
+        let reader = log.clone().start();
+        let mut publisher = Publisher::default();
+        let mut follow = |incarnation, seen, live| {
+            let (id, behind) = (SubscriptionId::next(), BehindFlag::default());
+            let to = reader.clone().recipient();
+            publisher.add(Subscribe { id, to, behind: behind.clone(), since: None, incarnation }, seen, live, None);
+            (id, behind)
+        };
+        let (any, _) = follow(None, 4, true);
+        let (first, first_flag) = follow(Some(1), 4, true);
+        let (late, late_flag) = follow(Some(1), 4, false);
+        let (next, _) = follow(Some(2), 0, true);
+        publisher.publish(5, &event(1, 5, Event::Expired { through_uid: 1 }));
+        publisher.publish(6, &event(1, 6, Event::MailboxDeleted {}));
+        assert_eq!((publisher.len(), first_flag.is_raised(), late_flag.is_raised()), (2, false, true));
+        publisher.restart();
+        publisher.publish(1, &event(2, 1, Event::Expired { through_uid: 1 }));
+        // The end of the second life was missed: its reset is not for who might see that only.
+        publisher.reset(0, Position::Mailbox(Cursor { lineage: 1, incarnation: 3, modseq: 0 }));
+        assert_eq!(publisher.len(), 1);
+        let of = |id| log.of(&reader, id);
+        assert_eq!(of(any).await, ["1.5", "1.6", "2.1", "reset 3.0"]);
+        assert_eq!(of(first).await, ["1.5", "1.6"]);
+        assert_eq!(of(late).await, ["behind"]);
+        assert_eq!(of(next).await, ["2.1", "behind"]);
     }
 
     #[actix::test]
     async fn who_ended_is_not_taken_in_and_not_kept() {
-        let reader = Reader.start();
+        let reader = Log::default().start();
         let flags = [BehindFlag::default(), BehindFlag::default(), BehindFlag::default()];
         let [stays, early, late] = &flags;
         let subscribe = |behind: &BehindFlag| Subscribe {
@@ -176,6 +280,7 @@ mod tests {
             to: reader.clone().recipient(),
             behind: behind.clone(),
             since: None,
+            incarnation: None,
         };
         let mut publisher = Publisher::default();
         early.end();
