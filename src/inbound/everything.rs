@@ -13,7 +13,7 @@ use actix::{
 };
 
 use super::announcer::StreamShared;
-use super::publisher::{Place, Publisher};
+use super::publisher::{Place, Publisher, Turn};
 use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe};
 use crate::mail::cursor::StreamCursor;
 use crate::mail::event::Announced;
@@ -109,7 +109,7 @@ impl Everything {
         }
     }
 
-    fn paged(&mut self, page: &Page, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
+    fn paged(&mut self, page: &Page, turn: Turn, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
         let (events, at, head, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
             Replay::Page { events, at, head } => (events, at, head, false),
             Replay::Reset { at } => (Vec::new(), at, true, true),
@@ -117,10 +117,8 @@ impl Everything {
         let (Position::Stream(cursor), Some(place)) = (at, self.place) else {
             return Err(SubscribeError::Lost);
         };
-        let live = head && cursor.stamp >= place.stamp;
-        if live {
-            self.publisher.join(page.id, place_of(cursor));
-        }
+        let at_head = head && cursor.stamp >= place.stamp;
+        let live = at_head && self.publisher.join(page.id, turn, place_of(cursor));
         Ok(Paged { events, at, live, reset })
     }
 }
@@ -174,12 +172,12 @@ impl Handler<Page> for Everything {
         let Position::Stream(since) = page.since else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         };
-        if !self.publisher.hold_back(page.id) {
+        let Some(turn) = self.publisher.hold_back(page.id) else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
-        }
+        };
         let (store, limit) = (self.store.clone(), page.limit);
         let read = async move { store.replay_all(since, limit).await };
-        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, read)))
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, turn, read)))
     }
 }
 

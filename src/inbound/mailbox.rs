@@ -15,7 +15,7 @@ use actix::{
 
 use super::delivery::Delivery;
 use super::map::Shared;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Turn};
 use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe, is_foreign};
 use crate::clock;
 use crate::handoff::Refusal;
@@ -188,17 +188,12 @@ impl MailboxActor {
     }
 
     /// A page was read: join, if it reaches the head and nothing was published since.
-    fn paged(
-        &mut self,
-        page: &Page,
-        incarnation: Option<u64>,
-        read: Result<Replay, StoreError>,
-    ) -> Result<Paged, SubscribeError> {
+    fn paged(&mut self, page: &Page, turn: Turn, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
         let (events, at, mut live, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
             Replay::Page { events, at, head } => (events, at, head, false),
             Replay::Reset { at } => (Vec::new(), at, true, true),
         };
-        if is_foreign(incarnation, at) {
+        if is_foreign(turn.incarnation, at) {
             self.publisher.remove(page.id);
             self.leave();
             return Err(SubscribeError::Unknown);
@@ -209,9 +204,7 @@ impl MailboxActor {
         // Beyond this actor's own place is fine: it will be told those events and skip this subscriber.
         let at_head = cursor.incarnation == place.incarnation && cursor.modseq >= place.modseq;
         live = live && (at_head || place.incarnation == 0 || cursor.incarnation > place.incarnation);
-        if live {
-            self.publisher.join(page.id, cursor.modseq);
-        }
+        live = live && self.publisher.join(page.id, turn, cursor.modseq);
         Ok(Paged { events, at, live, reset })
     }
 
@@ -299,14 +292,13 @@ impl Handler<Page> for MailboxActor {
         let Position::Mailbox(since) = page.since else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         };
-        if !self.publisher.hold_back(page.id) {
+        let Some(turn) = self.publisher.hold_back(page.id) else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
-        }
-        let incarnation = self.publisher.incarnation(page.id);
+        };
         let (store, key) = (self.store.clone(), self.key.clone());
         let limit = page.limit;
         let read = async move { store.replay(&key, since, limit).await };
-        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, incarnation, read)))
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, turn, read)))
     }
 }
 

@@ -24,6 +24,8 @@ struct Subscriber {
     live: bool,
     /// As in [`Subscribe`].
     incarnation: Option<u64>,
+    /// Its last page, or zero.
+    turn: u64,
     _hold: Option<Hold>,
 }
 
@@ -51,10 +53,21 @@ impl Subscriber {
     }
 }
 
+/// A page that was begun: only the last one of a subscriber may let it join, since one whose answer nobody awaits any
+/// more may have read farther than what its subscriber got.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    number: u64,
+    /// As in [`Subscribe`].
+    pub incarnation: Option<u64>,
+}
+
 /// The subscribers of one publisher.
 #[derive(Default)]
 pub struct Publisher {
     subscribers: Vec<Subscriber>,
+    /// Pages begun.
+    turns: u64,
 }
 
 impl Publisher {
@@ -77,7 +90,7 @@ impl Publisher {
             return;
         }
         behind.set(!live);
-        self.subscribers.push(Subscriber { id, to, behind, seen, live, incarnation, _hold: hold });
+        self.subscribers.push(Subscriber { id, to, behind, seen, live, incarnation, turn: 0, _hold: hold });
     }
 
     /// Forgets a subscriber.
@@ -128,12 +141,6 @@ impl Publisher {
         });
     }
 
-    /// The only incarnation that a subscriber may see, if it is known and bound to one.
-    #[must_use]
-    pub fn incarnation(&self, id: SubscriptionId) -> Option<u64> {
-        self.subscribers.iter().find(|subscriber| subscriber.id == id)?.incarnation
-    }
-
     /// The order begins anew (a mailbox without a row got one): nobody has seen anything of it.
     pub fn restart(&mut self) {
         for subscriber in &mut self.subscribers {
@@ -141,21 +148,27 @@ impl Publisher {
         }
     }
 
-    /// Takes a subscriber off the live list before it pages; false when it is not known.
-    pub fn hold_back(&mut self, id: SubscriptionId) -> bool {
-        let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == id) else { return false };
+    /// Takes a subscriber off the live list before it pages; none when it is not known.
+    pub fn hold_back(&mut self, id: SubscriptionId) -> Option<Turn> {
+        let subscriber = self.subscribers.iter_mut().find(|s| s.id == id)?;
+        self.turns += 1;
+        subscriber.turn = self.turns;
         subscriber.live = false;
         subscriber.behind.set(true);
-        true
+        Some(Turn { number: self.turns, incarnation: subscriber.incarnation })
     }
 
-    /// Makes a subscriber live that has seen everything through `seen`.
-    pub fn join(&mut self, id: SubscriptionId, seen: Place) {
-        if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == id) {
-            subscriber.seen = seen;
-            subscriber.live = true;
-            subscriber.behind.set(false);
-        }
+    /// Makes a subscriber live whose page of this turn brings it to `seen`; false when it began another one since, or is
+    /// not known.
+    #[must_use]
+    pub fn join(&mut self, id: SubscriptionId, turn: Turn, seen: Place) -> bool {
+        let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == id && s.turn == turn.number) else {
+            return false;
+        };
+        subscriber.seen = seen;
+        subscriber.live = true;
+        subscriber.behind.set(false);
+        true
     }
 
     fn send(&mut self, mut push: impl FnMut(&mut Subscriber) -> Option<Push>) {
@@ -170,6 +183,8 @@ impl Publisher {
                     subscriber.live = false;
                     subscriber.behind.set(true);
                     metrics::counter!(super::metrics::SUBSCRIBERS_BEHIND).increment(1);
+                    // It may have taken everything before the flag was up: nothing else would make it look.
+                    let _ = subscriber.to.try_send(Push::Behind(subscriber.id));
                     true
                 }
                 Err(actix::dev::SendError::Closed(_)) => false,
@@ -268,6 +283,25 @@ mod tests {
         assert_eq!(of(first).await, ["1.5", "1.6"]);
         assert_eq!(of(late).await, ["behind"]);
         assert_eq!(of(next).await, ["2.1", "behind"]);
+    }
+
+    #[actix::test]
+    async fn only_the_last_page_lets_a_subscriber_join() {
+        let reader = Log::default().start();
+        let mut publisher = Publisher::default();
+        let (id, behind) = (SubscriptionId::next(), BehindFlag::default());
+        let to = reader.recipient();
+        let subscribe = Subscribe { id, to, behind: behind.clone(), since: None, incarnation: None };
+        publisher.add(subscribe, 0, false, None);
+        let (given_up, last) = (publisher.hold_back(id).unwrap(), publisher.hold_back(id).unwrap());
+        assert!(!publisher.join(id, given_up, 9));
+        assert!(behind.is_raised());
+        assert!(publisher.join(id, last, 5));
+        assert!(!behind.is_raised());
+        assert!(!publisher.join(id, given_up, 9));
+        publisher.remove(id);
+        assert!(publisher.hold_back(id).is_none());
+        assert!(!publisher.join(id, last, 5));
     }
 
     #[actix::test]

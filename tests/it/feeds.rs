@@ -1,22 +1,28 @@
 //! The event path without a server around it: a store, the actors, and feeds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Arbiter;
 use mailroom::inbound::Inbound;
 use mailroom::inbound::announcer::Announcer;
 use mailroom::inbound::config::{AccessMode, DomainsConfig, MailboxesConfig};
+use mailroom::inbound::feed::{Feed, FeedItem};
 use mailroom::inbound::policy::Policy;
 use mailroom::inbound::subscription::{Followed, Life, Scope, SubscribeError};
 use mailroom::store::{Faults, NewMailbox, Store, Ttl};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
-use crate::store_suite::support::{config, key};
+use crate::store_suite::support::{config, incoming, key, mail};
 
 const ADDRESS: &str = "a@mailroom.test";
 
 struct World {
     store: Store,
     inbound: Inbound,
+    /// Where the mailboxes live: not on the thread of the test.
+    arbiter: Arbiter,
     _data: tempfile::TempDir,
 }
 
@@ -27,9 +33,15 @@ impl World {
         let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
         let store = Store::open(&config(data.path()), Arc::new(announcer), Faults::default()).await.unwrap();
         let mailboxes = MailboxesConfig { access, ..MailboxesConfig::default() };
+        let arbiter = Arbiter::new();
         let policy = Policy::new(&mailboxes, &DomainsConfig::default());
-        let inbound = Inbound::start(store.clone(), map, stream, policy, &mailboxes, vec![Arbiter::current()]);
-        Self { store, inbound, _data: data }
+        let inbound = Inbound::start(store.clone(), map, stream, policy, &mailboxes, vec![arbiter.handle()]);
+        Self { store, inbound, arbiter, _data: data }
+    }
+
+    async fn end(self) {
+        self.store.close().await;
+        self.arbiter.stop();
     }
 
     /// Makes the mailbox with a token of this hash; what the token opens.
@@ -67,5 +79,54 @@ async fn a_mailbox_that_ends_between_its_token_and_the_subscription_is_not_follo
         assert_eq!(stale.err(), Some(SubscribeError::Unknown), "busy: {busy}");
         assert!(world.inbound.feed(Followed::from(new), None).await.is_ok());
     }
-    world.store.close().await;
+    world.end().await;
+}
+
+/// Events of the mailbox until `count` have come, read as a stalling client would: in bursts, with long breaks, each
+/// `next` given up after a moment.
+async fn read_in_bursts(mut feed: Feed, count: u64, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut last = 0;
+    while last < count {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..60))).await;
+        for _ in 0..rng.random_range(1..400) {
+            if last == count {
+                break;
+            }
+            let patience = if rng.random_ratio(1, 4) { rng.random_range(1..3_000) } else { 200_000 };
+            let patience = Duration::from_micros(patience);
+            let Ok(item) = tokio::time::timeout(patience, feed.next()).await else { continue };
+            match item.unwrap() {
+                FeedItem::Event(event) => {
+                    assert_eq!(event.cursor.modseq, last + 1, "reader {seed}: a hole, or a repeat");
+                    last += 1;
+                }
+                FeedItem::Reset(at) => panic!("reset at {at}"),
+            }
+        }
+    }
+}
+
+#[actix::test]
+async fn a_feed_that_is_read_in_bursts_misses_nothing() {
+    const READERS: u64 = 30;
+    const MAILS: u64 = 4_000;
+    let world = World::new(AccessMode::Open).await;
+    let mut readers = Vec::new();
+    for seed in 0..READERS {
+        let feed = world.inbound.feed(Scope::Mailbox(key(ADDRESS)).into(), None).await.unwrap();
+        readers.push(tokio::time::timeout(Duration::from_secs(30), read_in_bursts(feed, MAILS, seed)));
+    }
+    let sender = async {
+        for n in 0..MAILS {
+            let (incoming, answer) = incoming(&[ADDRESS], mail(0).as_bytes());
+            world.store.append(incoming).map_err(drop).unwrap();
+            if n % 3 == 0 {
+                answer.await.unwrap().unwrap();
+            }
+        }
+    };
+    let (read, ()) = tokio::join!(futures_util::future::join_all(readers), sender);
+    assert!(read.into_iter().all(|read| read.is_ok()), "a reader hears nothing more");
+    world.end().await;
 }

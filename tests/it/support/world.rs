@@ -180,13 +180,11 @@ impl World {
             return Err(SubscribeError::Unavailable);
         }
         self.with(scope, |incarnation, stream| {
-            if !stream.publisher.hold_back(page.id) {
-                return Err(SubscribeError::Lost);
-            }
+            let turn = stream.publisher.hold_back(page.id).ok_or(SubscribeError::Lost)?;
             let head = at(scope, incarnation, &stream.log);
             let foreign = |since: Cursor| since.incarnation != incarnation && since.incarnation != 0;
             if matches!(page.since, Position::Mailbox(since) if foreign(since)) {
-                stream.publisher.join(page.id, place(head));
+                assert!(stream.publisher.join(page.id, turn, place(head)));
                 return Ok(Paged { events: Vec::new(), at: head, live: true, reset: true });
             }
             let all: Vec<_> = stream
@@ -202,7 +200,7 @@ impl World {
             let events: Vec<_> = all.into_iter().take(page.limit as usize).collect();
             let at = if live { head } else { self::at(scope, incarnation, &events) };
             if live {
-                stream.publisher.join(page.id, place(head));
+                assert!(stream.publisher.join(page.id, turn, place(head)));
             }
             Ok(Paged { events, at, live, reset: false })
         })
