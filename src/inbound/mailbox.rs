@@ -60,6 +60,8 @@ pub struct MailboxActor {
     catching_up: bool,
     /// Something came that is not published yet: look again after catching up.
     heard_more: bool,
+    /// Subscribers whose place is being looked up: they need what is told from then on.
+    coming: usize,
     publisher: Publisher,
 }
 
@@ -67,7 +69,7 @@ impl MailboxActor {
     #[must_use]
     pub fn new(key: MailboxKey, shared: Arc<Shared>, store: Store) -> Self {
         let publisher = Publisher::default();
-        Self { key, shared, store, place: None, catching_up: false, heard_more: false, publisher }
+        Self { key, shared, store, place: None, catching_up: false, heard_more: false, coming: 0, publisher }
     }
 
     /// Publishes the next event, or says that it is not the next (a gap, or another life of the mailbox).
@@ -215,8 +217,9 @@ impl MailboxActor {
         }
     }
 
+    /// Once nobody follows, and nobody is about to, it is told nothing.
     fn leave(&mut self) {
-        if self.publisher.is_empty() {
+        if self.publisher.is_empty() && self.coming == 0 {
             self.shared.listening.store(false, Ordering::SeqCst);
             self.place = None;
             self.heard_more = false;
@@ -270,6 +273,7 @@ impl Handler<Subscribe> for MailboxActor {
         if let Some(place) = self.place.filter(|place| !foreign(place)) {
             return Box::pin(ready(self.admit(subscribe, place, ctx)));
         }
+        self.coming += 1;
         let (store, key) = (self.store.clone(), self.key.clone());
         let hold = self.shared.hold();
         let read = async move {
@@ -278,7 +282,11 @@ impl Handler<Subscribe> for MailboxActor {
             row
         };
         Box::pin(read.into_actor(self).map(|row, actor, ctx| {
-            let row = row.map_err(|_| SubscribeError::Unavailable)?;
+            actor.coming -= 1;
+            let Ok(row) = row else {
+                actor.leave();
+                return Err(SubscribeError::Unavailable);
+            };
             actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx)
         }))
     }

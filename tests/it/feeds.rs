@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Arbiter;
+use actix::{Actor, Arbiter, Context, Handler};
 use mailroom::inbound::Inbound;
 use mailroom::inbound::announcer::Announcer;
 use mailroom::inbound::config::{AccessMode, DomainsConfig, MailboxesConfig};
 use mailroom::inbound::feed::{Feed, FeedItem};
 use mailroom::inbound::policy::Policy;
-use mailroom::inbound::subscription::{Followed, Life, Scope, SubscribeError};
+use mailroom::inbound::subscription::{
+    BehindFlag, Followed, Life, Push, Scope, Subscribe, SubscribeError, SubscriptionId,
+};
 use mailroom::store::{Faults, NewMailbox, Store, Ttl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -42,6 +44,13 @@ impl World {
     async fn end(self) {
         self.store.close().await;
         self.arbiter.stop();
+    }
+
+    /// A message for `to` is stored.
+    async fn put(&self, to: &str) {
+        let (incoming, answer) = incoming(&[to], mail(0).as_bytes());
+        self.store.append(incoming).map_err(drop).unwrap();
+        answer.await.unwrap().unwrap();
     }
 
     /// Makes the mailbox with a token of this hash; what the token opens.
@@ -128,5 +137,40 @@ async fn a_feed_that_is_read_in_bursts_misses_nothing() {
     };
     let (read, ()) = tokio::join!(futures_util::future::join_all(readers), sender);
     assert!(read.into_iter().all(|read| read.is_ok()), "a reader hears nothing more");
+    world.end().await;
+}
+
+/// A subscriber that listens to nothing.
+struct Deaf;
+
+impl Actor for Deaf {
+    type Context = Context<Self>;
+}
+
+impl Handler<Push> for Deaf {
+    type Result = ();
+
+    fn handle(&mut self, _: Push, _: &mut Context<Self>) {}
+}
+
+#[actix::test]
+async fn who_comes_while_the_last_one_goes_is_told_what_happens() {
+    let world = World::new(AccessMode::Open).await;
+    for round in 0..40 {
+        let address = format!("r{round}@mailroom.test");
+        let scope = Scope::Mailbox(key(&address));
+        world.put(&address).await;
+        // Its client goes before the publisher has looked up where it begins: it is taken in and left out at once.
+        let behind = BehindFlag::default();
+        behind.end();
+        let (id, to) = (SubscriptionId::next(), Deaf.start().recipient());
+        let gone = Subscribe { id, to, behind, since: None, incarnation: None };
+        let (_, feed) =
+            tokio::join!(world.inbound.subscribe(&scope, gone), world.inbound.feed(scope.clone().into(), None));
+        let mut feed = feed.unwrap();
+        world.put(&address).await;
+        let heard = tokio::time::timeout(Duration::from_secs(5), feed.next()).await;
+        assert!(matches!(heard, Ok(Ok(FeedItem::Event(_)))), "round {round}: {heard:?}");
+    }
     world.end().await;
 }
