@@ -39,7 +39,7 @@ pub struct Heard(pub Arc<Announced>);
 #[rtype(result = "bool")]
 pub struct Retire;
 
-/// Forget subscribers that are gone without a word.
+/// Forget subscribers that are gone without a word, and look for what was not told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Tidy;
@@ -210,7 +210,7 @@ impl MailboxActor {
         Ok(Paged { events, at, live, reset })
     }
 
-    /// An event found the inbox full: what it said is read from the store.
+    /// An event found the inbox full, or the actor out of the map: what it said is read from the store.
     fn mind_the_gap(&mut self, ctx: &mut Context<Self>) {
         if self.shared.lagging.swap(false, Ordering::SeqCst) {
             self.catch_up(ctx);
@@ -313,7 +313,8 @@ impl Handler<Page> for MailboxActor {
 impl Handler<Unsubscribe> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
+    fn handle(&mut self, Unsubscribe(id): Unsubscribe, ctx: &mut Context<Self>) {
+        self.mind_the_gap(ctx);
         self.publisher.remove(id);
         self.leave();
     }
@@ -334,7 +335,8 @@ impl Handler<Retire> for MailboxActor {
 impl Handler<Tidy> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, _: Tidy, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Tidy, ctx: &mut Context<Self>) {
+        self.mind_the_gap(ctx);
         self.publisher.tidy();
         self.leave();
     }

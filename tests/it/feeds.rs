@@ -8,19 +8,24 @@ use mailroom::inbound::Inbound;
 use mailroom::inbound::announcer::Announcer;
 use mailroom::inbound::config::{AccessMode, DomainsConfig, MailboxesConfig};
 use mailroom::inbound::feed::{Feed, FeedItem};
+use mailroom::inbound::map::Map;
 use mailroom::inbound::policy::Policy;
+use mailroom::inbound::registry::{Registry, Resolve};
 use mailroom::inbound::subscription::{
-    BehindFlag, Followed, Life, Push, Scope, Subscribe, SubscribeError, SubscriptionId,
+    BehindFlag, Followed, Life, Push, Scope, Subscribe, SubscribeError, SubscriptionId, Unsubscribe,
 };
 use mailroom::store::{Faults, NewMailbox, Store, Ttl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::mpsc;
 
 use crate::store_suite::support::{config, incoming, key, mail};
+use crate::support::until;
 
 const ADDRESS: &str = "a@mailroom.test";
 
 struct World {
+    map: Arc<Map>,
     store: Store,
     inbound: Inbound,
     /// Where the mailboxes live: not on the thread of the test.
@@ -37,8 +42,9 @@ impl World {
         let mailboxes = MailboxesConfig { access, ..MailboxesConfig::default() };
         let arbiter = Arbiter::new();
         let policy = Policy::new(&mailboxes, &DomainsConfig::default());
-        let inbound = Inbound::start(store.clone(), map, stream, policy, &mailboxes, vec![arbiter.handle()]);
-        Self { store, inbound, arbiter, _data: data }
+        let inbound =
+            Inbound::start(store.clone(), Arc::clone(&map), stream, policy, &mailboxes, vec![arbiter.handle()]);
+        Self { map, store, inbound, arbiter, _data: data }
     }
 
     async fn end(self) {
@@ -172,5 +178,65 @@ async fn who_comes_while_the_last_one_goes_is_told_what_happens() {
         let heard = tokio::time::timeout(Duration::from_secs(5), feed.next()).await;
         assert!(matches!(heard, Ok(Ok(FeedItem::Event(_)))), "round {round}: {heard:?}");
     }
+    world.end().await;
+}
+
+/// A subscriber that hands on what it is told.
+struct Told(mpsc::Sender<Push>);
+
+impl Actor for Told {
+    type Context = Context<Self>;
+}
+
+impl Handler<Push> for Told {
+    type Result = ();
+
+    fn handle(&mut self, push: Push, _: &mut Context<Self>) {
+        self.0.try_send(push).unwrap();
+    }
+}
+
+/// Stops the thread of an arbiter until the sender is used.
+async fn stop_thread(arbiter: &Arbiter) -> std::sync::mpsc::SyncSender<()> {
+    let (go_on, wait) = std::sync::mpsc::sync_channel(1);
+    let (stopped, heard) = tokio::sync::oneshot::channel();
+    arbiter.spawn_fn(move || {
+        stopped.send(()).unwrap();
+        wait.recv().unwrap();
+    });
+    heard.await.unwrap();
+    go_on
+}
+
+#[actix::test]
+async fn a_mailbox_that_was_to_be_retired_and_is_followed_is_told_what_it_missed() {
+    let world = World::new(AccessMode::Open).await;
+    let (home, other) = (Arbiter::new(), Arbiter::new());
+    let registry = {
+        let (map, store) = (Arc::clone(&world.map), world.store.clone());
+        let policy = Arc::new(Policy::new(&MailboxesConfig::default(), &DomainsConfig::default()));
+        let actor = Registry::new(map, policy, store, Duration::from_millis(50));
+        Registry::start_in_arbiter(&home.handle(), move |_| actor)
+    };
+    let resolve = Resolve { key: key(ADDRESS), size: 0, arbiter: other.handle() };
+    registry.send(resolve).await.unwrap().unwrap().unwrap();
+    // The mailbox cannot answer while the registry finds it idle; a subscription waits for it before the question
+    // whether it is in use.
+    let mailbox = stop_thread(&other).await;
+    let addr = world.map.with(&key(ADDRESS), |entry| entry.addr.clone()).unwrap();
+    let (to, mut told) = mpsc::channel(8);
+    let (id, behind, to) = (SubscriptionId::next(), BehindFlag::default(), Told(to).start().recipient());
+    let subscribed = addr.send(Subscribe { id, to, behind, since: None, incarnation: None });
+    until("it is out of the map", || async { world.map.with(&key(ADDRESS), |_| ()).is_none() }).await;
+    let registry_stopped = stop_thread(&home).await;
+    mailbox.send(()).unwrap();
+    assert!(subscribed.await.unwrap().unwrap().live);
+    addr.send(Unsubscribe(SubscriptionId::next())).await.unwrap();
+    world.put(ADDRESS).await;
+    registry_stopped.send(()).unwrap();
+    let push = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
+    assert!(matches!(push, Ok(Some(Push::Event(..)))), "{push:?}");
+    home.stop();
+    other.stop();
     world.end().await;
 }
