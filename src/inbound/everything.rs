@@ -86,6 +86,9 @@ impl Everything {
             Ok(Replay::Reset { at: Position::Stream(at) }) => {
                 actor.publisher.reset(place_of(at), Position::Stream(at));
                 actor.place = Some(at);
+                if actor.heard_more {
+                    actor.catch_up(ctx);
+                }
             }
             Ok(Replay::Reset { .. }) => tracing::error!("the store answered for one mailbox"),
             Err(error) => {
@@ -187,5 +190,44 @@ impl Handler<Unsubscribe> for Everything {
     fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
         self.publisher.remove(id);
         self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::announcer::Announcer;
+    use crate::store::{Config, Faults};
+
+    /// Where catching up ends with a reset; answered with whether more is read.
+    #[derive(Message)]
+    #[rtype(result = "bool")]
+    struct ResetCame {
+        heard_more: bool,
+    }
+
+    impl Handler<ResetCame> for Everything {
+        type Result = bool;
+
+        fn handle(&mut self, ResetCame { heard_more }: ResetCame, ctx: &mut Context<Self>) -> bool {
+            let at = self.store.stream_head();
+            (self.place, self.catching_up, self.heard_more) = (Some(at), true, heard_more);
+            Self::caught_up(Ok(Replay::Reset { at: Position::Stream(at) }), self, ctx);
+            self.catching_up
+        }
+    }
+
+    #[actix::test]
+    async fn what_was_told_while_a_reset_was_read_is_read_after_it() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config { data: data.path().to_owned(), ..Config::default() };
+        let announcer = Announcer::default();
+        let shared = Arc::clone(&announcer.stream);
+        let store = Store::open(&config, Arc::new(announcer), Faults::default()).await.unwrap();
+        for heard_more in [true, false] {
+            let actor = Everything::new(Arc::clone(&shared), store.clone()).start();
+            assert_eq!(actor.send(ResetCame { heard_more }).await.unwrap(), heard_more);
+        }
+        store.close().await;
     }
 }
