@@ -144,7 +144,7 @@ fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
 }
 
 fn gate(config: &SmtpConfig) -> Arc<Gate> {
-    Gate::new(config.max_sessions, config.max_sessions_per_client, config.max_bytes_in_flight.0)
+    Gate::new(config.into())
 }
 
 fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {

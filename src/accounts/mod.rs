@@ -9,6 +9,7 @@ pub mod origin;
 pub mod tokens;
 
 use crate::mail::address::MailboxKey;
+use crate::store::tokens::Life;
 use crate::store::{Scope, Store, StoreError};
 
 /// What a caller may read and change.
@@ -16,8 +17,8 @@ use crate::store::{Scope, Store, StoreError};
 pub enum Access {
     /// Mailboxes are open: everything.
     Open,
-    /// The mailbox that the caller's token opens, and nothing else.
-    Mailbox(MailboxKey),
+    /// The mailbox that the caller's token opens, while it lives, and nothing else.
+    Mailbox(Life),
 }
 
 /// Why a caller was turned away.
@@ -44,7 +45,7 @@ impl Access {
         }
         let token = token.ok_or(Denied::NoToken)?;
         match store.mailbox_of_token(&tokens::hash(token)).await? {
-            Some(mailbox) => Ok(Self::Mailbox(mailbox)),
+            Some(life) => Ok(Self::Mailbox(life)),
             None => Err(Denied::Unknown),
         }
     }
@@ -56,7 +57,7 @@ impl Access {
     pub fn check(&self, key: &MailboxKey) -> Result<(), Denied> {
         match self {
             Self::Open => Ok(()),
-            Self::Mailbox(own) if own == key => Ok(()),
+            Self::Mailbox(own) if own.mailbox == *key => Ok(()),
             Self::Mailbox(_) => Err(Denied::Unknown),
         }
     }
@@ -66,7 +67,17 @@ impl Access {
     pub fn everything(&self) -> Scope {
         match self {
             Self::Open => Scope::All,
-            Self::Mailbox(key) => Scope::Mailbox(key.clone()),
+            Self::Mailbox(own) => Scope::Mailbox(own.mailbox.clone()),
+        }
+    }
+
+    /// The only incarnation of a mailbox that this caller may see; none with open mailboxes. Whoever follows holds on
+    /// to it, since the mailbox may end and its address be given to someone else.
+    #[must_use]
+    pub const fn incarnation(&self) -> Option<u64> {
+        match self {
+            Self::Open => None,
+            Self::Mailbox(own) => Some(own.incarnation),
         }
     }
 }
@@ -79,15 +90,15 @@ mod tests {
     fn a_token_opens_its_own_mailbox_only() {
         let own = MailboxKey::from_stored("a@x.test");
         let other = MailboxKey::from_stored("b@x.test");
-        let access = Access::Mailbox(own.clone());
+        let access = Access::Mailbox(Life { mailbox: own.clone(), incarnation: 3 });
         assert!(access.check(&own).is_ok());
         assert!(matches!(access.check(&other), Err(Denied::Unknown)));
-        assert_eq!(access.everything(), Scope::Mailbox(own));
+        assert_eq!((access.everything(), access.incarnation()), (Scope::Mailbox(own), Some(3)));
     }
 
     #[test]
     fn open_mailboxes_are_everyones() {
         assert!(Access::Open.check(&MailboxKey::from_stored("a@x.test")).is_ok());
-        assert_eq!(Access::Open.everything(), Scope::All);
+        assert_eq!((Access::Open.everything(), Access::Open.incarnation()), (Scope::All, None));
     }
 }

@@ -123,7 +123,7 @@ impl Outside for Reach {
             let open = self.inbound.access() == AccessMode::Open;
             match accounts::Access::of(&self.store, open, token).await {
                 Ok(accounts::Access::Open) => Ok(Access::Open),
-                Ok(accounts::Access::Mailbox(key)) => Ok(Access::Mailbox(key)),
+                Ok(accounts::Access::Mailbox(life)) => Ok(Access::Mailbox(life)),
                 Err(accounts::Denied::NoToken) => Err(Denied::NoToken),
                 Err(accounts::Denied::Unknown) => Err(Denied::Unknown),
                 Err(accounts::Denied::Store(_)) => Err(Denied::Unavailable),

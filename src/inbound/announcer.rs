@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use actix::dev::SendError;
 use parking_lot::RwLock;
 
 use super::everything::{AllHeard, Everything};
@@ -46,8 +47,8 @@ impl Announcer {
             if deleted {
                 entry.shared.valid_until.store(0, Ordering::SeqCst);
             }
-            if entry.shared.listening.load(Ordering::SeqCst) && entry.addr.try_send(Heard(Arc::clone(event))).is_err() {
-                entry.shared.lagging.store(true, Ordering::SeqCst);
+            if entry.shared.listening.load(Ordering::SeqCst) {
+                tell(Heard(Arc::clone(event)), &entry.shared.lagging, |heard| entry.addr.try_send(heard));
             }
         });
     }
@@ -58,11 +59,20 @@ impl Announcer {
         if !self.stream.listening.load(Ordering::SeqCst) {
             return;
         }
-        let to = self.stream.to.read();
-        let sent = to.as_ref().is_some_and(|to| to.try_send(AllHeard { after, events }).is_ok());
-        if !sent {
-            self.stream.lagging.store(true, Ordering::SeqCst);
+        match self.stream.to.read().as_ref() {
+            Some(to) => tell(AllHeard { after, events }, &self.stream.lagging, |heard| to.try_send(heard)),
+            None => self.stream.lagging.store(true, Ordering::SeqCst),
         }
+    }
+}
+
+/// Tells an actor, or marks that it was not told.
+fn tell<M>(message: M, lagging: &AtomicBool, send: impl Fn(M) -> Result<(), SendError<M>>) {
+    if let Err(unsent) = send(message) {
+        lagging.store(true, Ordering::SeqCst);
+        // It may have emptied its inbox before the mark was there: then nothing else would make it look. Where the inbox
+        // is still full, something in it will.
+        let _ = send(unsent.into_inner());
     }
 }
 
@@ -72,5 +82,30 @@ impl Announce for Announcer {
             self.tell_mailbox(event);
         }
         self.tell_everything(events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn who_empties_a_full_inbox_before_it_is_marked_looks_all_the_same() {
+        let lagging = AtomicBool::new(false);
+        let (full, handled) = (RefCell::new(true), RefCell::new(Vec::new()));
+        tell("event", &lagging, |event| {
+            if full.replace(false) {
+                // What is in the inbox is handled at once: its actor finds no mark.
+                assert!(!lagging.swap(false, Ordering::SeqCst));
+                return Err(SendError::Full(event));
+            }
+            handled.borrow_mut().push((event, lagging.swap(false, Ordering::SeqCst)));
+            Ok(())
+        });
+        assert_eq!(handled.take(), [("event", true)], "the actor is sent something after the mark");
+        tell("next", &lagging, |_| Ok(()));
+        assert!(!lagging.load(Ordering::SeqCst));
     }
 }

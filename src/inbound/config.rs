@@ -26,6 +26,9 @@ crate::settings! {
         pub max_message_size: Bytes = Bytes::mib(10),
         /// Bytes of messages that are being received or stored, in all sessions; beyond it DATA answers 452.
         pub max_bytes_in_flight: Bytes = Bytes::mib(256),
+        /// Those of one client (as in max_sessions_per_client) once more than half of max_bytes_in_flight is taken; never
+        /// less than one message of the largest size.
+        pub max_bytes_in_flight_per_client: Bytes = Bytes::mib(64),
         /// How long to wait for the next command or the next piece of a message.
         pub read_timeout: Period = Period::secs(30),
         /// How long to wait for a client to take a reply.

@@ -13,7 +13,7 @@ use actix::{
 };
 
 use super::announcer::StreamShared;
-use super::publisher::{Place, Publisher};
+use super::publisher::{Place, Publisher, Turn};
 use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe};
 use crate::mail::cursor::StreamCursor;
 use crate::mail::event::Announced;
@@ -86,6 +86,9 @@ impl Everything {
             Ok(Replay::Reset { at: Position::Stream(at) }) => {
                 actor.publisher.reset(place_of(at), Position::Stream(at));
                 actor.place = Some(at);
+                if actor.heard_more {
+                    actor.catch_up(ctx);
+                }
             }
             Ok(Replay::Reset { .. }) => tracing::error!("the store answered for one mailbox"),
             Err(error) => {
@@ -109,7 +112,7 @@ impl Everything {
         }
     }
 
-    fn paged(&mut self, page: &Page, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
+    fn paged(&mut self, page: &Page, turn: Turn, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
         let (events, at, head, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
             Replay::Page { events, at, head } => (events, at, head, false),
             Replay::Reset { at } => (Vec::new(), at, true, true),
@@ -117,10 +120,8 @@ impl Everything {
         let (Position::Stream(cursor), Some(place)) = (at, self.place) else {
             return Err(SubscribeError::Lost);
         };
-        let live = head && cursor.stamp >= place.stamp;
-        if live {
-            self.publisher.join(page.id, place_of(cursor));
-        }
+        let at_head = head && cursor.stamp >= place.stamp;
+        let live = at_head && self.publisher.join(page.id, turn, place_of(cursor));
         Ok(Paged { events, at, live, reset })
     }
 }
@@ -174,12 +175,12 @@ impl Handler<Page> for Everything {
         let Position::Stream(since) = page.since else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         };
-        if !self.publisher.hold_back(page.id) {
+        let Some(turn) = self.publisher.hold_back(page.id) else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
-        }
+        };
         let (store, limit) = (self.store.clone(), page.limit);
         let read = async move { store.replay_all(since, limit).await };
-        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, read)))
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, turn, read)))
     }
 }
 
@@ -189,5 +190,44 @@ impl Handler<Unsubscribe> for Everything {
     fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
         self.publisher.remove(id);
         self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::announcer::Announcer;
+    use crate::store::{Config, Faults};
+
+    /// Where catching up ends with a reset; answered with whether more is read.
+    #[derive(Message)]
+    #[rtype(result = "bool")]
+    struct ResetCame {
+        heard_more: bool,
+    }
+
+    impl Handler<ResetCame> for Everything {
+        type Result = bool;
+
+        fn handle(&mut self, ResetCame { heard_more }: ResetCame, ctx: &mut Context<Self>) -> bool {
+            let at = self.store.stream_head();
+            (self.place, self.catching_up, self.heard_more) = (Some(at), true, heard_more);
+            Self::caught_up(Ok(Replay::Reset { at: Position::Stream(at) }), self, ctx);
+            self.catching_up
+        }
+    }
+
+    #[actix::test]
+    async fn what_was_told_while_a_reset_was_read_is_read_after_it() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config { data: data.path().to_owned(), ..Config::default() };
+        let announcer = Announcer::default();
+        let shared = Arc::clone(&announcer.stream);
+        let store = Store::open(&config, Arc::new(announcer), Faults::default()).await.unwrap();
+        for heard_more in [true, false] {
+            let actor = Everything::new(Arc::clone(&shared), store.clone()).start();
+            assert_eq!(actor.send(ResetCame { heard_more }).await.unwrap(), heard_more);
+        }
+        store.close().await;
     }
 }

@@ -1,5 +1,8 @@
-//! What all sessions share and may run out of: places in all and for each client, and bytes of messages in flight.
+//! What all sessions share and may run out of: places, and bytes of messages in flight, in all and for each client.
 //! Each is given out as a guard that gives it back when dropped, so that a panic leaks nothing.
+//!
+//! Bytes count as they come, not as they are announced. Half of them any one client may have; the other half is shared
+//! out, so that no client takes all of it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,6 +11,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::config::SmtpConfig;
+
+/// Messages in flight are counted in steps of this size.
+pub const ROOM_STEP: u64 = 64 * 1024;
+
 /// Why there is no place for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowded {
@@ -15,15 +23,30 @@ pub enum Crowded {
     FromClient,
 }
 
+/// What may be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    pub sessions: usize,
+    pub sessions_per_client: usize,
+    pub bytes: u64,
+    /// Once more than half of `bytes` are taken.
+    pub bytes_per_client: u64,
+}
+
 /// The limits and what is taken of them.
 #[derive(Debug)]
 pub struct Gate {
-    max_sessions: usize,
-    max_per_client: usize,
-    max_bytes: u64,
+    caps: Caps,
     sessions: AtomicUsize,
-    clients: Mutex<HashMap<IpAddr, usize>>,
+    clients: Mutex<HashMap<IpAddr, Client>>,
     bytes: AtomicU64,
+}
+
+/// What one client has taken.
+#[derive(Debug, Default)]
+struct Client {
+    sessions: usize,
+    bytes: Arc<AtomicU64>,
 }
 
 /// A session's place.
@@ -31,20 +54,34 @@ pub struct Gate {
 pub struct Place {
     gate: Arc<Gate>,
     client: IpAddr,
+    bytes: Arc<AtomicU64>,
 }
 
 /// Bytes in flight of one session; grows as a message comes in.
 #[derive(Debug)]
 pub struct Room {
     gate: Arc<Gate>,
+    client: Arc<AtomicU64>,
     bytes: u64,
+}
+
+impl From<&SmtpConfig> for Caps {
+    fn from(config: &SmtpConfig) -> Self {
+        let largest = config.max_message_size.0.next_multiple_of(ROOM_STEP).saturating_add(ROOM_STEP);
+        Self {
+            sessions: config.max_sessions,
+            sessions_per_client: config.max_sessions_per_client,
+            bytes: config.max_bytes_in_flight.0,
+            bytes_per_client: config.max_bytes_in_flight_per_client.0.max(largest),
+        }
+    }
 }
 
 impl Gate {
     #[must_use]
-    pub fn new(max_sessions: usize, max_per_client: usize, max_bytes: u64) -> Arc<Self> {
+    pub fn new(caps: Caps) -> Arc<Self> {
         let (sessions, clients, bytes) = (AtomicUsize::new(0), Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { max_sessions, max_per_client, max_bytes, sessions, clients, bytes })
+        Arc::new(Self { caps, sessions, clients, bytes })
     }
 
     /// A place for a session of `client`.
@@ -53,23 +90,22 @@ impl Gate {
     /// Which of the two caps is reached.
     pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Place, Crowded> {
         let mut clients = self.clients.lock();
-        if self.sessions.load(Ordering::Relaxed) >= self.max_sessions {
+        if self.sessions.load(Ordering::Relaxed) >= self.caps.sessions {
             return Err(Crowded::InAll);
         }
         let client = network(client);
-        let count = clients.entry(client).or_insert(0);
-        if *count >= self.max_per_client {
+        if clients.get(&client).is_some_and(|taken| taken.sessions >= self.caps.sessions_per_client) {
             return Err(Crowded::FromClient);
         }
-        *count += 1;
+        let taken = clients.entry(client).or_default();
+        taken.sessions += 1;
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { gate: Arc::clone(self), client })
+        Ok(Place { gate: Arc::clone(self), client, bytes: Arc::clone(&taken.bytes) })
     }
 
-    /// Room for nothing yet.
-    #[must_use]
-    pub fn room(self: &Arc<Self>) -> Room {
-        Room { gate: Arc::clone(self), bytes: 0 }
+    /// Whether a client may have `its` bytes when `all` are taken.
+    const fn allows(&self, its: u64, all: u64) -> bool {
+        all <= self.caps.bytes && (its <= self.caps.bytes_per_client || all <= self.caps.bytes / 2)
     }
 
     #[must_use]
@@ -83,12 +119,20 @@ impl Gate {
     }
 }
 
+impl Place {
+    /// Room for nothing yet.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room { gate: Arc::clone(&self.gate), client: Arc::clone(&self.bytes), bytes: 0 }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut clients = self.gate.clients.lock();
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(taken) = clients.get_mut(&self.client) {
+            taken.sessions -= 1;
+            if taken.sessions == 0 {
                 clients.remove(&self.client);
             }
         }
@@ -101,13 +145,31 @@ impl Room {
     #[must_use]
     pub fn grow(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = self.gate.bytes.fetch_add(more, Ordering::Relaxed);
-        if more > 0 && taken.saturating_add(more) > self.gate.max_bytes {
-            self.gate.bytes.fetch_sub(more, Ordering::Relaxed);
-            return false;
+        if more == 0 {
+            return true;
         }
+        let all = self.gate.bytes.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        let its = self.client.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         self.bytes += more;
-        true
+        let allowed = self.gate.allows(its, all);
+        if !allowed {
+            self.give_back(more);
+        }
+        allowed
+    }
+
+    /// Whether it could grow to `bytes` now. Nothing is taken: who only says that much will come holds nothing.
+    #[must_use]
+    pub fn could_grow(&self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let (its, all) = (self.client.load(Ordering::Relaxed), self.gate.bytes.load(Ordering::Relaxed));
+        self.gate.allows(its.saturating_add(more), all.saturating_add(more))
+    }
+
+    fn give_back(&mut self, bytes: u64) {
+        self.gate.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.client.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     #[must_use]
@@ -118,7 +180,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.gate.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.give_back(self.bytes);
     }
 }
 
@@ -133,10 +195,17 @@ fn network(client: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::units::Bytes;
+
+    const CAPS: Caps = Caps { sessions: 9, sessions_per_client: 1, bytes: 20, bytes_per_client: 5 };
+
+    fn places<const N: usize>(gate: &Arc<Gate>) -> [Place; N] {
+        std::array::from_fn(|n| gate.enter([10, 0, 0, u8::try_from(n).unwrap()].into()).unwrap())
+    }
 
     #[test]
     fn gives_places_back() {
-        let gate = Gate::new(2, 1, 10);
+        let gate = Gate::new(Caps { sessions: 2, ..CAPS });
         let (a, b): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let first = gate.enter(a).unwrap();
         assert_eq!(gate.enter(a).unwrap_err(), Crowded::FromClient);
@@ -148,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_v6_client_is_its_64() {
-        let gate = Gate::new(9, 1, 10);
+        let gate = Gate::new(CAPS);
         let _place = gate.enter("2001:db8::1".parse().unwrap()).unwrap();
         assert!(gate.enter("2001:db8::2".parse().unwrap()).is_err());
         assert!(gate.enter("2001:db8:0:1::2".parse().unwrap()).is_ok());
@@ -156,14 +225,45 @@ mod tests {
 
     #[test]
     fn room_is_bounded_in_all() {
-        let gate = Gate::new(1, 1, 10);
-        let mut one = gate.room();
-        let mut other = gate.room();
-        assert!(one.grow(8));
-        assert!(!other.grow(3));
-        assert!(other.grow(2));
+        let gate = Gate::new(CAPS);
+        let [one, other, third, fourth] = places(&gate);
+        let [mut one, mut other, mut third, mut fourth] = [one.room(), other.room(), third.room(), fourth.room()];
+        assert!(one.grow(10));
+        assert!(other.grow(5));
+        assert!(third.grow(3));
+        assert!(!fourth.could_grow(3));
+        assert!(!fourth.grow(3));
+        assert!(fourth.could_grow(2));
+        assert_eq!((fourth.bytes(), gate.bytes()), (0, 18), "looking takes nothing, nor does what was refused");
+        assert!(fourth.grow(2));
         drop(one);
-        assert!(other.grow(10));
         assert_eq!(gate.bytes(), 10);
+    }
+
+    #[test]
+    fn one_client_takes_half_at_most_and_its_share_of_the_rest() {
+        let gate = Gate::new(Caps { sessions_per_client: 2, ..CAPS });
+        let [one, other] = places(&gate);
+        let again = gate.enter(one.client).unwrap();
+        let (mut first, mut second, mut others) = (one.room(), again.room(), other.room());
+        assert!(first.grow(6));
+        assert!(second.grow(4), "more than its share while half is free");
+        assert!(!second.could_grow(5));
+        assert!(!second.grow(5));
+        assert!(others.grow(5));
+        assert!(!others.grow(6));
+        drop(first);
+        // 9 are taken: 4 and 5.
+        assert!(second.grow(5));
+        assert!(!second.grow(6), "its share, since more than half is taken");
+        drop((second, others));
+        assert_eq!(gate.bytes(), 0);
+        assert_eq!(one.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_share_is_at_least_one_message() {
+        let config = SmtpConfig { max_bytes_in_flight_per_client: Bytes(1), ..SmtpConfig::default() };
+        assert!(Caps::from(&config).bytes_per_client >= config.max_message_size.0 + ROOM_STEP);
     }
 }

@@ -15,8 +15,8 @@ use actix::{
 
 use super::delivery::Delivery;
 use super::map::Shared;
-use super::publisher::Publisher;
-use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe};
+use super::publisher::{Publisher, Turn};
+use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe, is_foreign};
 use crate::clock;
 use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
@@ -39,7 +39,7 @@ pub struct Heard(pub Arc<Announced>);
 #[rtype(result = "bool")]
 pub struct Retire;
 
-/// Forget subscribers that are gone without a word.
+/// Forget subscribers that are gone without a word, and look for what was not told.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Tidy;
@@ -60,6 +60,8 @@ pub struct MailboxActor {
     catching_up: bool,
     /// Something came that is not published yet: look again after catching up.
     heard_more: bool,
+    /// Subscribers whose place is being looked up: they need what is told from then on.
+    coming: usize,
     publisher: Publisher,
 }
 
@@ -67,7 +69,7 @@ impl MailboxActor {
     #[must_use]
     pub fn new(key: MailboxKey, shared: Arc<Shared>, store: Store) -> Self {
         let publisher = Publisher::default();
-        Self { key, shared, store, place: None, catching_up: false, heard_more: false, publisher }
+        Self { key, shared, store, place: None, catching_up: false, heard_more: false, coming: 0, publisher }
     }
 
     /// Publishes the next event, or says that it is not the next (a gap, or another life of the mailbox).
@@ -92,6 +94,8 @@ impl MailboxActor {
         self.place = Some(event.cursor);
         if matches!(event.event, Event::MailboxDeleted {}) {
             self.place = Some(Cursor::default());
+            // Those who might see only this life are forgotten.
+            self.leave();
         }
         true
     }
@@ -146,6 +150,7 @@ impl MailboxActor {
             Ok(Replay::Reset { at: Position::Mailbox(at) }) => {
                 actor.publisher.reset(at.modseq, Position::Mailbox(at));
                 actor.place = Some(at);
+                actor.leave();
                 if actor.heard_more {
                     actor.catch_up(ctx);
                 }
@@ -158,48 +163,63 @@ impl MailboxActor {
         }
     }
 
-    /// The position that a new subscriber starts from, once it is known.
-    fn admit(&mut self, subscribe: Subscribe, place: Cursor, ctx: &mut Context<Self>) -> Subscribed {
+    /// Takes in a new subscriber, once the position it starts from is known: the row's, or that of this actor.
+    fn admit(
+        &mut self,
+        subscribe: Subscribe,
+        row: Cursor,
+        ctx: &mut Context<Self>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let foreign = |place| is_foreign(subscribe.incarnation, Position::Mailbox(place));
+        if foreign(row) {
+            self.leave();
+            return Err(SubscribeError::Unknown);
+        }
         let first = self.place.is_none();
-        let place = *self.place.get_or_insert(place);
+        let place = *self.place.get_or_insert(row);
         if first && self.heard_more {
             self.catch_up(ctx);
         }
-        let at = Position::Mailbox(place);
-        let live = subscribe.since.is_none_or(|since| since == at);
-        self.publisher.add(subscribe, place.modseq, live, Some(self.shared.hold()));
+        // A life that this actor has not been told of yet is read from the store until it has.
+        let (at, told) = if foreign(place) { (row, false) } else { (place, true) };
+        let live = told && subscribe.since.is_none_or(|since| since == Position::Mailbox(at));
+        self.publisher.add(subscribe, at.modseq, live, Some(self.shared.hold()));
         // It may have ended while the place was looked up.
         self.leave();
-        Subscribed { at, live, reset: false }
+        Ok(Subscribed { at: Position::Mailbox(at), live, reset: false })
     }
 
     /// A page was read: join, if it reaches the head and nothing was published since.
-    fn paged(&mut self, page: &Page, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
+    fn paged(&mut self, page: &Page, turn: Turn, read: Result<Replay, StoreError>) -> Result<Paged, SubscribeError> {
         let (events, at, mut live, reset) = match read.map_err(|_| SubscribeError::Unavailable)? {
             Replay::Page { events, at, head } => (events, at, head, false),
             Replay::Reset { at } => (Vec::new(), at, true, true),
         };
+        if is_foreign(turn.incarnation, at) {
+            self.publisher.remove(page.id);
+            self.leave();
+            return Err(SubscribeError::Unknown);
+        }
         let (Position::Mailbox(cursor), Some(place)) = (at, self.place) else {
             return Err(SubscribeError::Lost);
         };
         // Beyond this actor's own place is fine: it will be told those events and skip this subscriber.
         let at_head = cursor.incarnation == place.incarnation && cursor.modseq >= place.modseq;
         live = live && (at_head || place.incarnation == 0 || cursor.incarnation > place.incarnation);
-        if live {
-            self.publisher.join(page.id, cursor.modseq);
-        }
+        live = live && self.publisher.join(page.id, turn, cursor.modseq);
         Ok(Paged { events, at, live, reset })
     }
 
-    /// An event found the inbox full: what it said is read from the store.
+    /// An event found the inbox full, or the actor out of the map: what it said is read from the store.
     fn mind_the_gap(&mut self, ctx: &mut Context<Self>) {
         if self.shared.lagging.swap(false, Ordering::SeqCst) {
             self.catch_up(ctx);
         }
     }
 
+    /// Once nobody follows, and nobody is about to, it is told nothing.
     fn leave(&mut self) {
-        if self.publisher.is_empty() {
+        if self.publisher.is_empty() && self.coming == 0 {
             self.shared.listening.store(false, Ordering::SeqCst);
             self.place = None;
             self.heard_more = false;
@@ -249,9 +269,11 @@ impl Handler<Subscribe> for MailboxActor {
         self.mind_the_gap(ctx);
         // From here on events are told; the row is read after that, so nothing falls between.
         self.shared.listening.store(true, Ordering::SeqCst);
-        if let Some(place) = self.place {
-            return Box::pin(ready(Ok(self.admit(subscribe, place, ctx))));
+        let foreign = |place: &Cursor| is_foreign(subscribe.incarnation, Position::Mailbox(*place));
+        if let Some(place) = self.place.filter(|place| !foreign(place)) {
+            return Box::pin(ready(self.admit(subscribe, place, ctx)));
         }
+        self.coming += 1;
         let (store, key) = (self.store.clone(), self.key.clone());
         let hold = self.shared.hold();
         let read = async move {
@@ -260,8 +282,12 @@ impl Handler<Subscribe> for MailboxActor {
             row
         };
         Box::pin(read.into_actor(self).map(|row, actor, ctx| {
-            let row = row.map_err(|_| SubscribeError::Unavailable)?;
-            Ok(actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx))
+            actor.coming -= 1;
+            let Ok(row) = row else {
+                actor.leave();
+                return Err(SubscribeError::Unavailable);
+            };
+            actor.admit(subscribe, row.map(|row| row.cursor).unwrap_or_default(), ctx)
         }))
     }
 }
@@ -274,20 +300,21 @@ impl Handler<Page> for MailboxActor {
         let Position::Mailbox(since) = page.since else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
         };
-        if !self.publisher.hold_back(page.id) {
+        let Some(turn) = self.publisher.hold_back(page.id) else {
             return Box::pin(ready(Err(SubscribeError::Lost)));
-        }
+        };
         let (store, key) = (self.store.clone(), self.key.clone());
         let limit = page.limit;
         let read = async move { store.replay(&key, since, limit).await };
-        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, read)))
+        Box::pin(read.into_actor(self).map(move |read, actor, _| actor.paged(&page, turn, read)))
     }
 }
 
 impl Handler<Unsubscribe> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, Unsubscribe(id): Unsubscribe, _: &mut Context<Self>) {
+    fn handle(&mut self, Unsubscribe(id): Unsubscribe, ctx: &mut Context<Self>) {
+        self.mind_the_gap(ctx);
         self.publisher.remove(id);
         self.leave();
     }
@@ -308,7 +335,8 @@ impl Handler<Retire> for MailboxActor {
 impl Handler<Tidy> for MailboxActor {
     type Result = ();
 
-    fn handle(&mut self, _: Tidy, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Tidy, ctx: &mut Context<Self>) {
+        self.mind_the_gap(ctx);
         self.publisher.tidy();
         self.leave();
     }

@@ -22,7 +22,7 @@ const SHARDS: usize = 64;
 pub struct Shared {
     /// Someone follows the mailbox or its quota needs its totals: events must reach the actor.
     pub listening: AtomicBool,
-    /// An event found the actor's inbox full: it reads what it missed from the store.
+    /// An event found the actor's inbox full, or no entry in the map: it reads what it missed from the store.
     pub lagging: AtomicBool,
     /// Subscriptions and deliveries that keep the actor from being retired.
     pub in_use: AtomicU64,

@@ -11,6 +11,7 @@ pub const DELIVERY_SECONDS: &str = "smtp_delivery_seconds";
 pub const BYTES_IN_FLIGHT: &str = "smtp_bytes_in_flight";
 pub const MAILBOXES_ACTIVE: &str = "mailboxes_active";
 pub const SUBSCRIBERS_BEHIND: &str = "subscribers_behind_total";
+pub const CLOCK_AHEAD: &str = "retention_clock_ahead_seconds";
 pub const GAPS: &str = "mailbox_gaps_total";
 
 /// Describes them to the recorder.
@@ -24,5 +25,10 @@ pub fn describe() {
     describe_gauge!(BYTES_IN_FLIGHT, Unit::Bytes, "Bytes of messages that are being received or stored");
     describe_gauge!(MAILBOXES_ACTIVE, "Mailbox actors in memory");
     describe_counter!(SUBSCRIBERS_BEHIND, "Times a subscriber was too slow and was marked behind");
+    describe_gauge!(
+        CLOCK_AHEAD,
+        Unit::Seconds,
+        "How far the clock is ahead of the time that passed: above 0 nothing expired is removed, for an hour after a jump"
+    );
     describe_counter!(GAPS, "Times a mailbox actor read from the store what it had not been told");
 }

@@ -5,7 +5,7 @@
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
 //! towards its subscribers ([`subscription`]); [`feed`] follows without an actor; [`retention`] (actor) removes what
-//! ended; [`policy`] (pure) says who receives mail; [`fail`] is for tests of what a panic does.
+//! ended while the clock can be [`trusted`] (pure); [`policy`] (pure) says who receives mail; [`fail`] is for tests of what a panic does.
 
 pub mod announcer;
 pub mod config;
@@ -27,6 +27,7 @@ pub mod registry;
 pub mod retention;
 pub mod session;
 pub mod subscription;
+pub mod trusted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ use self::policy::Policy;
 use self::registry::{Registry, Resolve};
 use self::retention::Retention;
 use self::subscription::{
-    Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
+    Followed, Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
 };
 use crate::handoff::Refusal;
 use crate::mail::address::{AddressError, MailboxKey, Plus};
@@ -109,9 +110,9 @@ impl Inbound {
             }
         });
         let retention = Handle::new("retention", {
-            let store = store.clone();
+            let (store, trusted) = (store.clone(), retention::trusted(&store));
             move || {
-                let actor = Retention::new(store.clone(), every);
+                let actor = Retention::new(store.clone(), every, Arc::clone(&trusted));
                 Retention::start_in_arbiter(&home, move |_| actor)
             }
         });
@@ -220,8 +221,8 @@ impl Inbound {
     ///
     /// # Errors
     /// As [`Inbound::subscribe`].
-    pub async fn feed(&self, scope: Scope, since: Option<Position>) -> Result<Feed, SubscribeError> {
-        Feed::open(self.clone(), scope, since).await
+    pub async fn feed(&self, followed: Followed, since: Option<Position>) -> Result<Feed, SubscribeError> {
+        Feed::open(self.clone(), followed, since).await
     }
 
     /// The text that a filter looks at beyond the summary: as announced, or read from the store again.

@@ -167,7 +167,11 @@ impl Registry {
             ctx.spawn(asked.into_actor(self).map(move |stopped, actor, ctx| {
                 // Without an answer it is either dead or so busy that it is in use: the map knows dead ones.
                 if !stopped.unwrap_or(false) && entry.addr.connected() {
+                    let (addr, shared) = (entry.addr.clone(), Arc::clone(&entry.shared));
                     actor.map.insert(key.clone(), entry);
+                    // What was committed while it was not in the map was told to nobody.
+                    shared.lagging.store(true, Ordering::SeqCst);
+                    let _ = addr.try_send(Tidy);
                 }
                 if let Some(waiting) = actor.retiring.remove(&key)
                     && !waiting.is_empty()

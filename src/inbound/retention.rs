@@ -2,12 +2,17 @@
 //! deliveries.
 //!
 //! A singleton behind a `Handle`, driven by its own timer. A failing store is asked again at the next turn; one that was
-//! closed ends it.
+//! closed ends it. While the clock cannot be [`super::trusted`] it waits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
+use parking_lot::Mutex;
+
+use super::metrics as names;
+use super::trusted::{Change, Look, Reading, Trusted};
 use crate::clock;
 use crate::mail::time::Timestamp;
 use crate::store::{Store, StoreError};
@@ -19,18 +24,57 @@ const NEXT_STEP: Duration = Duration::from_millis(5);
 pub struct Retention {
     store: Store,
     every: Duration,
+    trusted: Arc<Mutex<Trusted>>,
+}
+
+/// What this process knows of its clock when it opens `store`. Kept outside of the actor, so that one that is built again
+/// knows it too.
+#[must_use]
+pub fn trusted(store: &Store) -> Arc<Mutex<Trusted>> {
+    Arc::new(Mutex::new(Trusted::new(store.stream_head().stamp, reading())))
+}
+
+fn reading() -> Reading {
+    Reading { time: clock::now_micros(), passed: clock::passed_micros() }
 }
 
 impl Retention {
     #[must_use]
-    pub const fn new(store: Store, every: Duration) -> Self {
-        Self { store, every }
+    pub const fn new(store: Store, every: Duration, trusted: Arc<Mutex<Trusted>>) -> Self {
+        Self { store, every, trusted }
+    }
+
+    /// The time of day, unless it cannot be trusted.
+    fn now(&self) -> Option<Timestamp> {
+        let reading = reading();
+        let Look { ahead, change } = self.trusted.lock().look(reading);
+        let ahead = Duration::from_micros(ahead.max(0).unsigned_abs());
+        metrics::gauge!(names::CLOCK_AHEAD).set(ahead.as_secs_f64());
+        match change {
+            None => {}
+            Some(Change::Ahead) => tracing::warn!(
+                ahead_seconds = ahead.as_secs(),
+                "the clock is ahead of the time that passed, or the server was off: nothing that has expired is removed for \
+                 an hour, in case the clock is set back"
+            ),
+            Some(Change::Back) => tracing::info!("the clock is back: what it would have ended stays"),
+            Some(Change::Believed) => {
+                tracing::warn!("the clock has stayed ahead for an hour: what has expired by it is removed now");
+            }
+        }
+        ahead.is_zero().then_some(Timestamp(reading.time))
     }
 
     fn step(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
+        let Some(now) = self.now() else {
+            if self.store.is_closed() {
+                return ctx.stop();
+            }
+            ctx.run_later(self.every, Self::step);
+            return;
+        };
         let work = async move {
-            let now = Timestamp(clock::now_micros());
             // What is about to go is not moved first.
             let more = store.expire(now).await? || store.compact(now).await?;
             Ok::<_, StoreError>(more)

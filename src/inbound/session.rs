@@ -16,7 +16,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::gate::{Gate, Place, Room};
+use super::gate::{Gate, Place, ROOM_STEP, Room};
 use super::line::{CHUNK, Readable, linger, write_all};
 use super::listener::Sessions;
 use super::metrics as names;
@@ -44,8 +44,6 @@ pub struct Site {
     pub min_data_rate: u64,
 }
 
-/// Messages in flight are counted in steps of this size.
-const ROOM_STEP: u64 = 64 * 1024;
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
@@ -68,7 +66,7 @@ pub struct SmtpSession {
     writing: bool,
     closing: bool,
     sessions: Sessions,
-    _place: Place,
+    place: Place,
 }
 
 impl SmtpSession {
@@ -97,7 +95,7 @@ impl SmtpSession {
             writing: false,
             closing: false,
             sessions,
-            _place: place,
+            place,
         }
     }
 
@@ -154,8 +152,8 @@ impl SmtpSession {
                 });
             }
             Step::Data { declared_size } => {
-                let mut room = self.site.gate.room();
-                let verdict = if room.grow(declared_size.unwrap_or(0).max(ROOM_STEP)) {
+                let mut room = self.place.room();
+                let verdict = if room.could_grow(declared_size.unwrap_or(0)) && room.grow(ROOM_STEP) {
                     self.room = Some(room);
                     self.data_since = Some(Instant::now());
                     Ok(())

@@ -11,8 +11,54 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use actix::{Message, Recipient};
 use metrics::Gauge;
 
-use crate::mail::event::Announced;
+use crate::mail::event::{Announced, Event};
+pub use crate::store::tokens::Life;
 pub use crate::store::{Position, Scope};
+
+/// What a subscriber follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    pub scope: Scope,
+    /// The only incarnation of the mailbox that it may see: it ends with it. None where mailboxes are open.
+    pub incarnation: Option<u64>,
+}
+
+impl Followed {
+    /// Whether `at` lies in a life of the mailbox that is not the subscriber's.
+    #[must_use]
+    pub fn is_foreign(&self, at: Position) -> bool {
+        is_foreign(self.incarnation, at)
+    }
+
+    /// Whether this is the last event of all that the subscriber may see.
+    #[must_use]
+    pub fn ends_with(&self, event: &Announced) -> bool {
+        self.incarnation == Some(event.cursor.incarnation) && matches!(event.event, Event::MailboxDeleted {})
+    }
+}
+
+impl From<Scope> for Followed {
+    /// All its lives.
+    fn from(scope: Scope) -> Self {
+        Self { scope, incarnation: None }
+    }
+}
+
+impl From<Life> for Followed {
+    fn from(Life { mailbox, incarnation }: Life) -> Self {
+        Self { scope: Scope::Mailbox(mailbox), incarnation: Some(incarnation) }
+    }
+}
+
+/// Whether `at` lies in another life than the one that may be seen.
+#[must_use]
+pub fn is_foreign(incarnation: Option<u64>, at: Position) -> bool {
+    match (incarnation, at) {
+        (Some(own), Position::Mailbox(at)) => at.incarnation != own,
+        (Some(_), Position::Stream(_)) => true,
+        (None, _) => false,
+    }
+}
 
 /// Names one subscription in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +164,8 @@ pub struct Subscribe {
     pub behind: BehindFlag,
     /// None: live from the present position.
     pub since: Option<Position>,
+    /// As in [`Followed`]: nothing of another life is pushed or paged, and the subscription is forgotten when its own ends.
+    pub incarnation: Option<u64>,
 }
 
 /// Where the subscription stands now.
@@ -160,7 +208,7 @@ pub struct Unsubscribe(pub SubscriptionId);
 /// Why following is not possible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// The address is not one that receives mail here.
+    /// The address is not one that receives mail here, or the life of the mailbox that may be seen is over.
     #[error("no such mailbox")]
     Unknown,
     /// The publisher does not know this subscription (it was started anew after a failure): subscribe again with the

@@ -9,7 +9,7 @@ use super::follow::Fetched;
 use super::frame::{Kind, Name};
 use super::outside::{Access, Denied};
 use crate::inbound::subscription::{
-    BehindFlag, Page, Position, Push, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId,
+    BehindFlag, Followed, Page, Position, Push, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId,
 };
 use crate::mail::cursor::{Cursor, NotACursor, StreamCursor};
 use crate::mail::event::Announced;
@@ -45,7 +45,7 @@ impl Drop for Opening<'_> {
 
 /// It may, and follows.
 pub struct Opened {
-    pub scope: Scope,
+    pub followed: Followed,
     pub since: Option<Position>,
     pub answer: Subscribed,
 }
@@ -66,23 +66,25 @@ pub async fn open(shared: Arc<Shared>, asked: Asked) -> Result<Opened, (Kind, Op
         Denied::Unknown => (Kind::NoSuchMailbox, None),
         Denied::Unavailable => (Kind::Unavailable, None),
     })?;
-    let scope = match (asked.name, access) {
-        (Name::All, Access::Open) => Scope::All,
-        (Name::All, Access::Mailbox(own)) => Scope::Mailbox(own),
-        (Name::Mailbox(key), Access::Mailbox(own)) if key != own => return Err((Kind::NoSuchMailbox, None)),
-        (Name::Mailbox(key), _) => Scope::Mailbox(key),
+    let followed: Followed = match (asked.name, access) {
+        (Name::All, Access::Open) => Scope::All.into(),
+        (Name::Mailbox(key), Access::Open) => Scope::Mailbox(key).into(),
+        (Name::Mailbox(key), Access::Mailbox(own)) if key != own.mailbox => return Err((Kind::NoSuchMailbox, None)),
+        (_, Access::Mailbox(own)) => own.into(),
     };
-    let since = asked.since.as_deref().map(|text| position(&scope, text)).transpose();
+    let scope = &followed.scope;
+    let since = asked.since.as_deref().map(|text| position(scope, text)).transpose();
     let since = since.map_err(|error| (Kind::BadCursor, Some(error.to_string())))?;
-    let mut opening = Opening { shared: &shared, scope: &scope, id: asked.id, flag: Some(asked.flag.clone()) };
-    let subscribe = Subscribe { id: asked.id, to: asked.to, behind: asked.flag, since };
-    let answer = shared.outside.subscribe(&scope, subscribe).await.map_err(|error| match error {
+    let mut opening = Opening { shared: &shared, scope, id: asked.id, flag: Some(asked.flag.clone()) };
+    let subscribe =
+        Subscribe { id: asked.id, to: asked.to, behind: asked.flag, since, incarnation: followed.incarnation };
+    let answer = shared.outside.subscribe(scope, subscribe).await.map_err(|error| match error {
         SubscribeError::Unknown => (Kind::NoSuchMailbox, None),
         SubscribeError::Unavailable | SubscribeError::Lost => (Kind::Unavailable, None),
     })?;
     opening.flag = None;
     drop(opening);
-    Ok(Opened { scope, since, answer })
+    Ok(Opened { followed, since, answer })
 }
 
 fn position(scope: &Scope, text: &str) -> Result<Position, NotACursor> {

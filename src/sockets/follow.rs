@@ -3,12 +3,13 @@
 //!
 //! Invariant: events leave in the order of their positions, none twice, and the next one asked for is always the one
 //! after the last that left. Whatever cannot be kept (too much waits, a publisher died) is read from the store again.
+//! What a token opened ends with that life of the mailbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::frame::Name;
-use crate::inbound::subscription::{BehindFlag, Paged, Position, Scope, Subscribed, SubscriptionId};
+use crate::inbound::subscription::{BehindFlag, Followed, Paged, Position, Scope, Subscribed, SubscriptionId};
 use crate::mail::event::{Announced, Event};
 use crate::mail::query::{Candidate, Query};
 
@@ -35,6 +36,8 @@ pub enum Step {
     Text(Arc<Announced>),
     /// Ask the publisher, call [`Subscription::waits`], and [`Subscription::fetched`] when it answers.
     Fetch(Fetch),
+    /// What it may see is over: say so and forget it.
+    End,
     /// Nothing until something comes.
     Rest,
 }
@@ -64,6 +67,8 @@ enum Stage {
     Waiting,
     /// The text of the first event in the queue is awaited.
     Text,
+    /// Nothing comes any more.
+    Over,
 }
 
 /// See the module.
@@ -72,7 +77,7 @@ pub struct Subscription {
     pub id: SubscriptionId,
     pub name: Name,
     pub flag: BehindFlag,
-    scope: Option<Scope>,
+    followed: Option<Followed>,
     last: Position,
     filter: Option<Box<Query>>,
     queue: VecDeque<Held>,
@@ -93,7 +98,7 @@ impl Subscription {
             id,
             name,
             flag,
-            scope: None,
+            followed: None,
             last: Position::Mailbox(crate::mail::cursor::Cursor::default()),
             filter: filter.map(Box::new),
             queue: VecDeque::new(),
@@ -106,8 +111,8 @@ impl Subscription {
 
     /// What it follows; None until it was opened.
     #[must_use]
-    pub const fn scope(&self) -> Option<&Scope> {
-        self.scope.as_ref()
+    pub const fn followed(&self) -> Option<&Followed> {
+        self.followed.as_ref()
     }
 
     /// The last position that was sent or passed over.
@@ -128,8 +133,8 @@ impl Subscription {
     }
 
     /// It was opened: from now on [`Subscription::position`] is where it stands. True: say `reset` after `subscribed`.
-    pub fn opened(&mut self, scope: Scope, since: Option<Position>, answer: Subscribed) -> bool {
-        self.scope = Some(scope);
+    pub fn opened(&mut self, followed: Followed, since: Option<Position>, answer: Subscribed) -> bool {
+        self.followed = Some(followed);
         self.last = match since {
             Some(since) if !answer.live && !answer.reset => since,
             _ => answer.at,
@@ -162,6 +167,10 @@ impl Subscription {
                 (page.reset, page.at)
             }
         };
+        if self.is_foreign(at) {
+            self.end();
+            return None;
+        }
         reset.then(|| self.moved(at))
     }
 
@@ -170,6 +179,12 @@ impl Subscription {
         self.stage = Stage::Waiting;
         self.lost = false;
         self.missed = false;
+    }
+
+    /// The life of the mailbox that it may see is over.
+    pub fn end(&mut self) {
+        self.queue = VecDeque::new();
+        self.stage = Stage::Over;
     }
 
     /// It could not be had: subscribe anew when [`Subscription::retry`] is called.
@@ -219,8 +234,10 @@ impl Subscription {
     /// The next thing to do.
     #[must_use]
     pub fn next(&mut self) -> Step {
-        if self.stage != Stage::Idle {
-            return Step::Rest;
+        match self.stage {
+            Stage::Idle => {}
+            Stage::Over => return Step::End,
+            Stage::Opening | Stage::Waiting | Stage::Text => return Step::Rest,
         }
         while let Some(held) = self.queue.pop_front() {
             if let Some(step) = self.judge(held) {
@@ -259,6 +276,7 @@ impl Subscription {
                 }
                 None
             }
+            Held::Reset(at) if self.is_foreign(at) => self.ask_again(),
             Held::Reset(at) if self.follows(at) == Some(false) => None,
             Held::Reset(at) => Some(Step::Reset(self.moved(at))),
             Held::Event(event) => self.judge_event(event),
@@ -268,14 +286,10 @@ impl Subscription {
     fn judge_event(&mut self, event: Arc<Announced>) -> Option<Step> {
         let at = self.position_of(&event);
         match self.follows(at) {
+            _ if self.is_foreign(at) => return self.ask_again(),
             Some(true) => {}
             Some(false) => return None,
-            None => {
-                // Another life of the mailbox, unannounced: the store tells whether this can be continued.
-                self.queue.clear();
-                self.caught_up = false;
-                return None;
-            }
+            None => return self.ask_again(),
         }
         if event.text.is_none() && self.wants_text_of(&event) {
             self.queue.push_front(Held::Event(Arc::clone(&event)));
@@ -283,8 +297,22 @@ impl Subscription {
             return Some(Step::Text(event));
         }
         self.last = at;
+        if self.followed.as_ref().is_some_and(|followed| followed.ends_with(&event)) {
+            self.end();
+        }
         let text = event.text.as_deref().unwrap_or_default();
         self.matches(&event, text).then(|| Step::Send(self.json(&event)))
+    }
+
+    /// Another life of the mailbox, unannounced: the store tells whether this can be continued.
+    fn ask_again(&mut self) -> Option<Step> {
+        self.queue.clear();
+        self.caught_up = false;
+        None
+    }
+
+    fn is_foreign(&self, at: Position) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.is_foreign(at))
     }
 
     /// Whether `at` lies after the last position; None when the two cannot be compared.
@@ -305,14 +333,18 @@ impl Subscription {
     }
 
     fn position_of(&self, event: &Announced) -> Position {
-        match self.scope {
+        match self.scope() {
             Some(Scope::All) => Position::Stream(event.stream),
             _ => Position::Mailbox(event.cursor),
         }
     }
 
+    fn scope(&self) -> Option<&Scope> {
+        self.followed.as_ref().map(|followed| &followed.scope)
+    }
+
     fn json(&self, event: &Announced) -> Arc<str> {
-        match self.scope {
+        match self.scope() {
             Some(Scope::All) => event.stream_json(),
             _ => event.json(),
         }
@@ -349,6 +381,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::inbound::subscription::Life;
     use crate::mail::address::MailboxKey;
     use crate::mail::cursor::{Cursor, StreamCursor};
 
@@ -368,8 +401,45 @@ mod tests {
             Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None, BehindFlag::default());
         subscription.flag.set(!live);
         let answer = Subscribed { at: at(1, since), live, reset: false };
-        assert!(!subscription.opened(Scope::Mailbox(key), Some(at(1, since)), answer));
+        assert!(!subscription.opened(Scope::Mailbox(key).into(), Some(at(1, since)), answer));
         subscription
+    }
+
+    /// Bound to incarnation 1, and live.
+    fn bound() -> Subscription {
+        let life = Life { mailbox: MailboxKey::from_stored("a@x.test"), incarnation: 1 };
+        let name = Name::Mailbox(life.mailbox.clone());
+        let mut subscription = Subscription::new(SubscriptionId::next(), name, None, BehindFlag::default());
+        assert!(!subscription.opened(life.into(), None, Subscribed { at: at(1, 3), live: true, reset: false }));
+        subscription
+    }
+
+    #[test]
+    fn what_a_token_opened_ends_with_that_life() {
+        let mut subscription = bound();
+        let cursor = Cursor { lineage: 1, incarnation: 1, modseq: 4 };
+        let mailbox = MailboxKey::from_stored("a@x.test");
+        let deleted = Announced::new(mailbox, cursor, StreamCursor::default(), Event::MailboxDeleted {}, None);
+        assert!(matches!(subscription.push(Held::Event(Arc::new(deleted))), Some(Step::Send(_))));
+        assert!(subscription.push(Held::Event(event(2, 1))).is_none());
+        assert!(matches!(subscription.next(), Step::End));
+    }
+
+    #[test]
+    fn nothing_of_another_life_is_sent() {
+        for other in [Held::Event(event(2, 1)), Held::Reset(at(2, 0))] {
+            let mut subscription = bound();
+            assert!(subscription.push(other).is_none());
+            assert_eq!(steps(&mut subscription), (vec![], Some(Fetch::Page(at(1, 3)))));
+            let page = Paged { events: vec![event(2, 1)], at: at(2, 1), live: true, reset: true };
+            assert_eq!(subscription.fetched(Fetched::Page(page)), None);
+            assert!(matches!(subscription.next(), Step::End));
+        }
+        // The zero cursor can be continued by any life.
+        let mut subscription = bound();
+        subscription.last = Position::Mailbox(Cursor::default());
+        assert!(subscription.push(Held::Event(event(2, 1))).is_none());
+        assert_eq!(steps(&mut subscription).0, Vec::<u64>::new());
     }
 
     fn number(json: &str) -> u64 {
@@ -405,7 +475,7 @@ mod tests {
             Subscription::new(SubscriptionId::next(), Name::Mailbox(key.clone()), None, BehindFlag::default());
         assert!(subscription.push(Held::Event(event(1, 6))).is_none());
         let answer = Subscribed { at: at(1, 5), live: true, reset: false };
-        subscription.opened(Scope::Mailbox(key), None, answer);
+        subscription.opened(Scope::Mailbox(key).into(), None, answer);
         assert_eq!((subscription.position(), steps(&mut subscription)), (at(1, 5), (vec![6], None)));
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::inbound::subscription::{Page, Paged, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId};
+use crate::inbound::subscription::{Life, Page, Paged, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId};
 use crate::mail::address::{AddressError, MailboxKey};
 use crate::mail::event::Announced;
 
@@ -13,7 +13,8 @@ use crate::mail::event::Announced;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     Open,
-    Mailbox(MailboxKey),
+    /// This mailbox while it lives.
+    Mailbox(Life),
 }
 
 /// Why a caller was turned away.

@@ -60,7 +60,7 @@ impl Session {
         let Some(index) = self.index(id) else {
             // Unsubscribed meanwhile.
             if let Ok(opened) = answer {
-                self.shared.outside.unsubscribe(&opened.scope, id);
+                self.shared.outside.unsubscribe(&opened.followed.scope, id);
             }
             return;
         };
@@ -72,7 +72,7 @@ impl Session {
             }
         };
         let Some(subscription) = self.subscriptions.get_mut(index) else { return };
-        let reset = subscription.opened(opened.scope, opened.since, opened.answer);
+        let reset = subscription.opened(opened.followed, opened.since, opened.answer);
         let (name, at) = (subscription.name.clone(), subscription.position());
         if !self.replace_older(id, &name) {
             return;

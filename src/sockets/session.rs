@@ -22,7 +22,7 @@ use super::follow::{Fetch, Fetched, Held, Step, Subscription};
 use super::frame::{self, Kind, Request};
 use super::link::{Input, Link};
 use super::wire::Item;
-use crate::inbound::subscription::{Page, Push, Subscribe, SubscribeError, SubscriptionId};
+use crate::inbound::subscription::{Followed, Page, Push, Subscribe, SubscribeError, SubscriptionId};
 
 /// Questions to the store that one client may have open at a time.
 const MAX_FETCHES: usize = 4;
@@ -155,8 +155,8 @@ impl Session {
             let subscription = self.subscriptions.remove(index);
             subscription.flag.end();
             self.shared.metrics.subscriptions.decrement(1.0);
-            if let Some(scope) = subscription.scope() {
-                self.shared.outside.unsubscribe(scope, subscription.id);
+            if let Some(followed) = subscription.followed() {
+                self.shared.outside.unsubscribe(&followed.scope, subscription.id);
             }
         }
     }
@@ -205,6 +205,12 @@ impl Session {
                 self.fetch(index, fetch, ctx);
                 return false;
             }
+            Step::End => {
+                let name = subscription.name.clone();
+                self.remove(index);
+                self.refuse(Kind::NoSuchMailbox, None, Some(name.as_str()), ctx);
+                return false;
+            }
             Step::Rest => return false,
         }
         true
@@ -212,7 +218,7 @@ impl Session {
 
     fn fetch(&mut self, index: usize, fetch: Fetch, ctx: &mut Ctx) {
         let Some(subscription) = self.subscriptions.get(index) else { return };
-        let Some(scope) = subscription.scope().cloned() else { return };
+        let Some(Followed { scope, incarnation }) = subscription.followed().cloned() else { return };
         let id = subscription.id;
         let question = match fetch {
             Fetch::Page(since) => {
@@ -221,7 +227,13 @@ impl Session {
             }
             Fetch::Resubscribe(since) => {
                 let behind = subscription.flag.clone();
-                Question::Subscribe(Subscribe { id, to: ctx.address().recipient(), behind, since: Some(since) })
+                Question::Subscribe(Subscribe {
+                    id,
+                    to: ctx.address().recipient(),
+                    behind,
+                    since: Some(since),
+                    incarnation,
+                })
             }
         };
         self.fetches += 1;
@@ -239,6 +251,10 @@ impl Session {
                     if let Some(at) = subscription.fetched(fetched) {
                         self.take(index, Step::Reset(at), ctx);
                     }
+                    self.advance(id, ctx);
+                }
+                Err(SubscribeError::Unknown) => {
+                    subscription.end();
                     self.advance(id, ctx);
                 }
                 Err(error) => {

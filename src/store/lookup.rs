@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Que
 use super::bodies::{self, ReadError};
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, StoredMessage};
-use super::tokens::TokenHash;
+use super::tokens::{Life, TokenHash};
 use super::writer::statements::chunks;
 use super::{Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
@@ -40,14 +40,14 @@ impl Store {
         Ok(row.and_then(|row| columns::mailbox(row, self.inner.shared.lineage)))
     }
 
-    /// The mailbox that the token with this hash opens.
+    /// The mailbox that the token with this hash opens, and which life of it.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn mailbox_of_token(&self, token_hash: &TokenHash) -> Result<Option<MailboxKey>, StoreError> {
+    pub async fn mailbox_of_token(&self, token_hash: &TokenHash) -> Result<Option<Life>, StoreError> {
         let tokens = &self.inner.shared.tokens;
         let mark = match tokens.get(token_hash, Timestamp(crate::clock::now_micros())) {
-            Ok(key) => return Ok(Some(key)),
+            Ok(life) => return Ok(Some(life)),
             Err(mark) => mark,
         };
         let found = mailbox::Entity::find()
@@ -56,8 +56,9 @@ impl Store {
             .await
             .map_err(unavailable)?;
         let Some(found) = self.living(found).pop() else { return Ok(None) };
-        tokens.keep(mark, *token_hash, found.key.clone(), found.expires_at);
-        Ok(Some(found.key))
+        let life = Life { mailbox: found.key, incarnation: found.cursor.incarnation };
+        tokens.keep(mark, *token_hash, life.clone(), found.expires_at);
+        Ok(Some(life))
     }
 
     /// Ordered by key; `after` is `next` of the page before.

@@ -16,6 +16,14 @@ use crate::mail::time::Timestamp;
 /// SHA-256 of a token.
 pub type TokenHash = [u8; 32];
 
+/// What a token opens: one life of a mailbox, not the one that takes its address next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Life {
+    pub mailbox: MailboxKey,
+    /// The incarnation that its cursors have.
+    pub incarnation: u64,
+}
+
 /// The longest that an answer is kept.
 const LIFE: Duration = Duration::from_secs(5);
 /// About 2 MB of hashes and addresses.
@@ -24,7 +32,7 @@ const CAPACITY: usize = 10_000;
 /// What a token opens, until when.
 #[derive(Clone, Debug)]
 struct Opens {
-    key: MailboxKey,
+    life: Life,
     expires_at: Option<Timestamp>,
     since: Instant,
 }
@@ -45,19 +53,19 @@ pub struct Mark(u64);
 pub struct TokenCache(Mutex<Inner>);
 
 impl TokenCache {
-    /// The mailbox, or the mark to keep it under once it was read.
+    /// The life, or the mark to keep it under once it was read.
     ///
     /// # Errors
     /// The mark, when the token is not here.
-    pub fn get(&self, hash: &TokenHash, now: Timestamp) -> Result<MailboxKey, Mark> {
+    pub fn get(&self, hash: &TokenHash, now: Timestamp) -> Result<Life, Mark> {
         let inner = self.0.lock();
         let lives =
             |opens: &&Opens| opens.since.elapsed() < LIFE && opens.expires_at.is_none_or(|expires_at| expires_at > now);
-        inner.opens.get(hash).filter(lives).map(|opens| opens.key.clone()).ok_or(Mark(inner.ended))
+        inner.opens.get(hash).filter(lives).map(|opens| opens.life.clone()).ok_or(Mark(inner.ended))
     }
 
     /// Keeps what was read after `mark` was given, unless a mailbox ended since.
-    pub fn keep(&self, mark: Mark, hash: TokenHash, key: MailboxKey, expires_at: Option<Timestamp>) {
+    pub fn keep(&self, mark: Mark, hash: TokenHash, life: Life, expires_at: Option<Timestamp>) {
         let mut inner = self.0.lock();
         if inner.ended != mark.0 {
             return;
@@ -65,7 +73,7 @@ impl TokenCache {
         if inner.opens.len() >= CAPACITY {
             inner.opens.clear();
         }
-        inner.opens.insert(hash, Opens { key, expires_at, since: Instant::now() });
+        inner.opens.insert(hash, Opens { life, expires_at, since: Instant::now() });
     }
 
     /// Forgets the mailboxes that these events end.
@@ -79,7 +87,7 @@ impl TokenCache {
         }
         let mut inner = self.0.lock();
         inner.ended += 1;
-        inner.opens.retain(|_, opens| !ended.contains(&opens.key));
+        inner.opens.retain(|_, opens| !ended.contains(&opens.life.mailbox));
     }
 }
 
@@ -94,13 +102,17 @@ mod tests {
         MailboxKey::from_stored(name)
     }
 
+    fn life(name: &str) -> Life {
+        Life { mailbox: key(name), incarnation: 1 }
+    }
+
     fn deleted(name: &str) -> Announced {
         Announced::new(key(name), Cursor::default(), StreamCursor::default(), Event::MailboxDeleted {}, None)
     }
 
     fn keep(cache: &TokenCache, token: u8, name: &str, expires_at: Option<Timestamp>) {
         let mark = cache.get(&[token; 32], NOW).unwrap_err();
-        cache.keep(mark, [token; 32], key(name), expires_at);
+        cache.keep(mark, [token; 32], life(name), expires_at);
     }
 
     #[test]
@@ -110,7 +122,7 @@ mod tests {
         keep(&cache, 2, "b@x", None);
         cache.ended([deleted("a@x")].iter());
         assert!(cache.get(&[1; 32], NOW).is_err());
-        assert_eq!(cache.get(&[2; 32], NOW).unwrap(), key("b@x"));
+        assert_eq!(cache.get(&[2; 32], NOW).unwrap(), life("b@x"));
     }
 
     #[test]
@@ -118,7 +130,7 @@ mod tests {
         let cache = TokenCache::default();
         let mark = cache.get(&[1; 32], NOW).unwrap_err();
         cache.ended([deleted("a@x")].iter());
-        cache.keep(mark, [1; 32], key("a@x"), None);
+        cache.keep(mark, [1; 32], life("a@x"), None);
         assert!(cache.get(&[1; 32], NOW).is_err());
     }
 
@@ -137,7 +149,7 @@ mod tests {
             let mut hash = [0; 32];
             hash[..8].copy_from_slice(&n.to_le_bytes());
             let mark = cache.get(&hash, NOW).unwrap_err();
-            cache.keep(mark, hash, key("a@x"), None);
+            cache.keep(mark, hash, life("a@x"), None);
             assert!(cache.0.lock().opens.len() <= CAPACITY);
         }
     }

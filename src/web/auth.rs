@@ -7,6 +7,7 @@ use super::error::{Kind, Problem};
 use super::path;
 use super::state::State;
 use crate::accounts::Access;
+use crate::inbound::subscription::Followed;
 use crate::mail::address::MailboxKey;
 use crate::store::Scope;
 
@@ -24,13 +25,30 @@ pub async fn access(request: &HttpRequest, state: &State, query_token: Option<&s
 /// # Errors
 /// As [`access`]; `bad-address`; `no-such-mailbox`.
 pub async fn mailbox(request: &HttpRequest, state: &State, query_token: Option<&str>) -> Result<MailboxKey, Problem> {
+    Ok(named(request, state, query_token).await?.0)
+}
+
+/// The mailbox that the path names, to follow it: where a token opens it, only the life that it opens.
+///
+/// # Errors
+/// As [`mailbox`].
+pub async fn followed(request: &HttpRequest, state: &State, query_token: Option<&str>) -> Result<Followed, Problem> {
+    let (key, access) = named(request, state, query_token).await?;
+    Ok(Followed { scope: Scope::Mailbox(key), incarnation: access.incarnation() })
+}
+
+async fn named(
+    request: &HttpRequest,
+    state: &State,
+    query_token: Option<&str>,
+) -> Result<(MailboxKey, Access), Problem> {
     let access = access(request, state, query_token).await?;
     let key = path::mailbox(request, state)?;
     access.check(&key)?;
     if access == Access::Open && !state.inbound.accepts(&key) && state.store.mailbox(&key).await?.is_none() {
         return Err(Kind::NoSuchMailbox.into());
     }
-    Ok(key)
+    Ok((key, access))
 }
 
 /// All mailboxes that the caller may see.
@@ -39,6 +57,19 @@ pub async fn mailbox(request: &HttpRequest, state: &State, query_token: Option<&
 /// As [`access`].
 pub async fn everything(request: &HttpRequest, state: &State, query_token: Option<&str>) -> Result<Scope, Problem> {
     Ok(access(request, state, query_token).await?.everything())
+}
+
+/// As [`everything`], to follow it.
+///
+/// # Errors
+/// As [`access`].
+pub async fn followed_everything(
+    request: &HttpRequest,
+    state: &State,
+    query_token: Option<&str>,
+) -> Result<Followed, Problem> {
+    let access = access(request, state, query_token).await?;
+    Ok(Followed { scope: access.everything(), incarnation: access.incarnation() })
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1; the scheme in any case).

@@ -2,7 +2,8 @@
 //!
 //! Each event is one `data:` line with the same JSON and has the cursor as its `id:`, so that a browser that reconnects
 //! sends `Last-Event-ID` and misses nothing. The first line says where the stream begins. Comments keep it open. A
-//! client that reads slowly holds up only its own feed. It ends at a stop, or when the client goes.
+//! client that reads slowly holds up only its own feed. It ends at a stop, when the client goes, or with the life of the
+//! mailbox that its token opened.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -20,6 +21,7 @@ use super::follow::{Following, Next};
 use super::metrics::Follower;
 use super::params::{self, EventParams};
 use super::state::State;
+use crate::inbound::subscription::Followed;
 use crate::mail::event::Announced;
 use crate::store::{Position, Scope};
 
@@ -29,15 +31,16 @@ const RETRY_MILLIS: u32 = 2_000;
 
 /// Follow a mailbox as server-sent events.
 ///
-/// The events of `/v1/ws` as `data:` lines; `id:` is the cursor.
+/// The events of `/v1/ws` as `data:` lines; `id:` is the cursor. Where a token opens the mailbox the stream ends after
+/// `mailbox.deleted`.
 #[utoipa::path(get, path = "/v1/mailboxes/{address}/events", tag = "events",
     params(("address", description = "The address, percent-encoded (`/` as `%2F`)"), EventParams,
         ("Last-Event-ID" = Option<String>, Header, description = "The last cursor seen: goes before `since`")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub async fn one(request: HttpRequest, state: web::Data<State>) -> Answer {
     let asked: EventParams = params::query(&request)?;
-    let key = auth::mailbox(&request, &state, asked.token.as_deref()).await?;
-    follow(&request, &state, Scope::Mailbox(key), &asked).await
+    let followed = auth::followed(&request, &state, asked.token.as_deref()).await?;
+    follow(&request, &state, followed, &asked).await
 }
 
 /// Follow all mailboxes as server-sent events.
@@ -48,18 +51,18 @@ pub async fn one(request: HttpRequest, state: web::Data<State>) -> Answer {
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 pub async fn all(request: HttpRequest, state: web::Data<State>) -> Answer {
     let asked: EventParams = params::query(&request)?;
-    let scope = auth::everything(&request, &state, asked.token.as_deref()).await?;
-    follow(&request, &state, scope, &asked).await
+    let followed = auth::followed_everything(&request, &state, asked.token.as_deref()).await?;
+    follow(&request, &state, followed, &asked).await
 }
 
-async fn follow(request: &HttpRequest, state: &State, scope: Scope, asked: &EventParams) -> Answer {
-    let since = params::position(last_event_id(request)?.or(asked.since.as_deref()), &scope)?;
+async fn follow(request: &HttpRequest, state: &State, followed: Followed, asked: &EventParams) -> Answer {
+    let since = params::position(last_event_id(request)?.or(asked.since.as_deref()), &followed.scope)?;
     let query = params::search(asked.q.as_deref())?;
-    let mailbox = match &scope {
+    let mailbox = match &followed.scope {
         Scope::Mailbox(key) => key.to_string(),
         Scope::All => "*".to_owned(),
     };
-    let following = Following::begin(state, scope, since, query).await?;
+    let following = Following::begin(state, followed, since, query).await?;
     let first = format!("retry: {RETRY_MILLIS}\n{}", control("subscribed", &mailbox, following.at()));
     let stream = Writer {
         following,

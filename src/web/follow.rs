@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::error::{Kind, Problem};
 use super::state::State;
 use crate::inbound::feed::{Feed, FeedItem};
-use crate::inbound::subscription::SubscribeError;
+use crate::inbound::subscription::{Followed, SubscribeError};
 use crate::mail::event::{Announced, Event};
 use crate::mail::query::{Candidate, Query};
-use crate::store::{Position, Scope};
+use crate::store::Position;
 
 /// A feed with a filter.
 pub struct Following {
@@ -35,11 +35,11 @@ impl Following {
     /// `no-such-mailbox`, `unavailable`.
     pub async fn begin(
         state: &State,
-        scope: Scope,
+        followed: Followed,
         since: Option<Position>,
         query: Option<Query>,
     ) -> Result<Self, Problem> {
-        let feed = state.inbound.feed(scope, since).await?;
+        let feed = state.inbound.feed(followed, since).await?;
         Ok(Self { state: state.clone(), feed, query, pending: None })
     }
 
@@ -52,7 +52,7 @@ impl Following {
     /// The next event that the filter lets through. May be cancelled: nothing is lost.
     ///
     /// # Errors
-    /// As [`Following::begin`].
+    /// As [`Following::begin`]; `no-such-mailbox` once the life of the mailbox that the caller's token opens is over.
     pub async fn next(&mut self) -> Result<Next, Problem> {
         loop {
             if let Some(event) = self.pending.clone() {

@@ -98,11 +98,13 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> Answer {
             let items = page.items.into_iter().map(Into::into).collect();
             json(&MailboxList { items, next_cursor: page.next, cursor })
         }
-        Access::Mailbox(key) => {
+        Access::Mailbox(own) => {
             if asked.page.is_some() {
                 return Err(Kind::BadPage.into());
             }
-            let view = MailboxView::from(state.store.mailbox(&key).await?.ok_or(Kind::NoSuchMailbox)?);
+            let row = state.store.mailbox(&own.mailbox).await?;
+            let row = row.filter(|row| row.cursor.incarnation == own.incarnation).ok_or(Kind::NoSuchMailbox)?;
+            let view = MailboxView::from(row);
             let cursor = view.cursor.clone();
             json(&MailboxList { items: vec![view], next_cursor: None, cursor })
         }

@@ -47,7 +47,8 @@ for the same mailbox replaces the first. Send `{\"type\":\"unsubscribe\",\"mailb
 `subscribed` (with the current cursor), `message.received` (`message` is the summary), `message.updated`, `message.deleted` \
 (`id`, `uid`), `messages.expired` (`through_uid`: it and all older ones are gone), `mailbox.deleted`, `reset` (the cursor cannot be \
 continued: list again) and `error`. All but errors have `mailbox` and `cursor`. Delivery is at least once, in the mailbox's order, and \
-complete: drop repeats by (mailbox, id).";
+complete: drop repeats by (mailbox, id). What a token opened ends with that mailbox: `mailbox.deleted`, then the error \
+`no-such-mailbox`.";
 
 /// The whole document.
 #[must_use]

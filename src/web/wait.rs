@@ -15,20 +15,21 @@ use super::follow::{Following, Next};
 use super::metrics::Follower;
 use super::params::{self, WaitParams};
 use super::state::State;
+use crate::inbound::subscription::Followed;
 use crate::mail::event::Event;
-use crate::store::{Scope, StoredMessage};
+use crate::store::StoredMessage;
 
 /// Wait for the next matching message of a mailbox.
 ///
 /// Without `since` only mail that comes later counts. 204 when none came in time; 410 when `since` cannot be
-/// continued. `codes` are the one-time codes found in subject and text, or else in the html, the likeliest first; `links`
-/// are in the order of the page.
+/// continued, 404 when the mailbox that the token opens ends meanwhile. `codes` are the one-time codes found in subject and
+/// text, or else in the html, the likeliest first; `links` are in the order of the page.
 #[utoipa::path(get, operation_id = "wait", path = "/v1/mailboxes/{address}/messages/wait", tag = "messages",
     params(("address", description = "The address, percent-encoded (`/` as `%2F`)"), WaitParams),
     responses((status = 200, body = MessageDetail), (status = 204, description = "None came in time")))]
 pub async fn one(request: HttpRequest, state: web::Data<State>) -> Answer {
-    let key = auth::mailbox(&request, &state, None).await?;
-    wait(&request, &state, Scope::Mailbox(key)).await
+    let followed = auth::followed(&request, &state, None).await?;
+    wait(&request, &state, followed).await
 }
 
 /// Wait for the next matching message of any mailbox.
@@ -37,17 +38,17 @@ pub async fn one(request: HttpRequest, state: web::Data<State>) -> Answer {
 #[utoipa::path(get, operation_id = "wait_all", path = "/v1/messages/wait", tag = "messages", params(WaitParams),
     responses((status = 200, body = MessageDetail), (status = 204, description = "None came in time")))]
 pub async fn all(request: HttpRequest, state: web::Data<State>) -> Answer {
-    let scope = auth::everything(&request, &state, None).await?;
-    wait(&request, &state, scope).await
+    let followed = auth::followed_everything(&request, &state, None).await?;
+    wait(&request, &state, followed).await
 }
 
-async fn wait(request: &HttpRequest, state: &State, scope: Scope) -> Answer {
+async fn wait(request: &HttpRequest, state: &State, followed: Followed) -> Answer {
     let asked: WaitParams = params::query(request)?;
     let timeout = params::timeout(asked.timeout.as_deref())?;
     let query = params::search(asked.q.as_deref())?;
-    let since = params::position(asked.since.as_deref(), &scope)?;
+    let since = params::position(asked.since.as_deref(), &followed.scope)?;
     let _follower = Follower::new("wait");
-    let mut following = Following::begin(state, scope, since, query).await?;
+    let mut following = Following::begin(state, followed, since, query).await?;
     match within(timeout, next_message(state, &mut following)).await {
         Some(found) => json(&detail::read(state, found?).await?),
         None => Ok(HttpResponse::NoContent().finish()),

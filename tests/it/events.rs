@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::support::{PATIENCE, TestServer, message};
 
 /// An open stream, read block by block.
-struct Events {
+pub struct Events {
     body: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<bytes::Bytes, awc::error::PayloadError>>>>,
     buffer: String,
 }
 
 impl Events {
-    async fn open(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Self {
+    pub async fn open(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Self {
         let client = awc::Client::builder().timeout(PATIENCE).finish();
         let mut request = client.get(format!("http://{}{path}", server.app.http));
         for (name, value) in headers {
@@ -30,7 +30,7 @@ impl Events {
     }
 
     /// The next block of lines without its empty line; none when the stream ended.
-    async fn block(&mut self) -> Option<String> {
+    pub async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// The next event: its id and its data; comments are skipped.
-    async fn next(&mut self) -> (String, Value) {
+    pub async fn next(&mut self) -> (String, Value) {
         loop {
             let block = self.block().await.expect("the stream goes on");
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);

@@ -45,6 +45,64 @@ async fn one_client_hears_421_beyond_its_share_and_others_do_not() {
     server.stop().await;
 }
 
+/// Says hello, names a sender, declares a size, names a recipient and says DATA; the reply to that.
+async fn data_from(stream: &mut TcpStream, size: usize) -> String {
+    let mut reply = String::new();
+    let size = format!("MAIL FROM:<ann@sender.test> SIZE={size}\r\n");
+    for line in ["EHLO client.test\r\n", &size, "RCPT TO:<bob@example.com>\r\n", "DATA\r\n"] {
+        stream.write_all(line.as_bytes()).await.unwrap();
+        reply = heard(stream).await;
+    }
+    reply
+}
+
+async fn heard(stream: &mut TcpStream) -> String {
+    let mut reply = [0; 1_000];
+    let n = timeout(PATIENCE, stream.read(&mut reply)).await.expect("a reply").unwrap();
+    String::from_utf8_lossy(&reply[..n]).into_owned()
+}
+
+/// Whether a client of its own delivers a message of 200 KB.
+async fn another_delivers(server: &TestServer) -> bool {
+    let (mut stream, _) = greeted(Ipv4Addr::new(127, 0, 0, 2), server.smtp_address()).await;
+    let message = format!("{}.\r\n", "0123456789abcdef\r\n".repeat(11_000));
+    let reply = data_from(&mut stream, message.len()).await;
+    if !reply.starts_with("354") {
+        assert!(reply.starts_with("452 4.3.1"), "{reply}");
+        return false;
+    }
+    stream.write_all(message.as_bytes()).await.unwrap();
+    heard(&mut stream).await.starts_with("250")
+}
+
+#[actix::test]
+async fn one_client_cannot_take_all_the_room_that_messages_have() {
+    const SIZE: usize = 250_000;
+    let server = TestServer::with(|config| {
+        config.smtp.max_message_size = Bytes::kib(256);
+        config.smtp.max_bytes_in_flight = Bytes::mib(1);
+        config.smtp.max_bytes_in_flight_per_client = Bytes::kib(384);
+    })
+    .await;
+    // Announced, and not sent: twice what there is room for.
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let (mut stream, _) = greeted(Ipv4Addr::LOCALHOST, server.smtp_address()).await;
+        if data_from(&mut stream, SIZE).await.starts_with("354") {
+            slow.push(stream);
+        }
+        assert!(another_delivers(&server).await, "{} have announced", slow.len());
+    }
+    assert!(slow.len() > 4, "what is announced takes no room: {}", slow.len());
+    // Sent, but for the end.
+    for (sent, stream) in slow.iter_mut().enumerate() {
+        stream.write_all("0123456789abcdef\r\n".repeat(SIZE / 18 - 1).as_bytes()).await.unwrap();
+        assert!(another_delivers(&server).await, "{} have sent", sent + 1);
+    }
+    drop(slow);
+    server.stop().await;
+}
+
 #[actix::test]
 async fn a_client_that_takes_no_replies_is_cut_off() {
     let server = TestServer::with(|config| {

@@ -21,13 +21,22 @@ const DAY: i64 = 24 * HOUR;
 /// The clock is the process's: a process of its own for the one that shifts it.
 #[test]
 fn what_ends_goes_in_time_and_gives_its_space_back() {
-    let shifted = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "retention::in_shifted_time", "--ignored", "--nocapture"])
+    in_a_process_of_its_own("retention::in_shifted_time");
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_removes_nothing_until_it_has_stayed_so() {
+    in_a_process_of_its_own("retention::in_jumping_time");
+}
+
+fn in_a_process_of_its_own(test: &str) {
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&shifted.stdout);
-    let wrong = String::from_utf8_lossy(&shifted.stderr);
-    assert!(shifted.status.success() && said.contains("1 passed"), "{said}\n{wrong}");
+    let said = String::from_utf8_lossy(&run.stdout);
+    let wrong = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && said.contains("1 passed"), "{said}\n{wrong}");
 }
 
 async fn make(server: &TestServer, body: Value) {
@@ -115,6 +124,35 @@ async fn in_shifted_time() {
     assert_eq!(server.api().subjects("never@example.com").await, ["never"]);
     let server = server.restart().await;
     assert_eq!(server.api().subjects("never@example.com").await, ["never"]);
+    server.stop().await;
+}
+
+#[actix::test]
+#[ignore = "moves the clock of its process: run by a test above"]
+async fn in_jumping_time() {
+    let server = TestServer::with(|config| config.mailboxes.expire_every = Period::millis(100)).await;
+    let some_passes = || tokio::time::sleep(Duration::from_millis(500));
+    server.deliver("mail@example.com", &message("kept", "x")).await;
+
+    mailroom::clock::jump(8 * DAY);
+    some_passes().await;
+    mailroom::clock::jump(0);
+    assert_eq!(server.api().subjects("mail@example.com").await, ["kept"], "the clock was wrong for a moment");
+
+    // Wrong when the server starts.
+    some_passes().await;
+    let data = server.stop().await;
+    mailroom::clock::jump(8 * DAY);
+    let server = TestServer::on(data, |config| config.mailboxes.expire_every = Period::millis(100)).await;
+    some_passes().await;
+    mailroom::clock::jump(0);
+    assert_eq!(server.api().subjects("mail@example.com").await, ["kept"], "the clock was wrong at a start");
+
+    mailroom::clock::jump(8 * DAY);
+    some_passes().await;
+    assert_eq!(view(&server, "mail@example.com").await["messages"], 1);
+    mailroom::clock::shift(HOUR + MINUTE);
+    until("it is gone", || async { view(&server, "mail@example.com").await["made_by"].is_null() }).await;
     server.stop().await;
 }
 

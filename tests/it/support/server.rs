@@ -25,7 +25,11 @@ impl TestServer {
 
     /// Starts with the defaults, changed by `change`.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), change).await
+    }
+
+    /// As [`TestServer::with`], on the data that another one left.
+    pub async fn on(data: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.runtime.data = data.path().to_owned();
         config.smtp.listen = vec!["smtp://127.0.0.1:0".into()];

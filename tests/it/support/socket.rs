@@ -72,6 +72,13 @@ impl Socket {
         self.0.send(Message::text(request.to_string())).await.is_ok()
     }
 
+    /// Follows from now on what a token opens.
+    pub async fn subscribe_with(&mut self, mailbox: &str, token: &str) {
+        let request = json!({"type": "subscribe", "mailbox": mailbox, "token": token});
+        self.0.send(Message::text(request.to_string())).await.unwrap();
+        assert_eq!(self.hear().await["type"], "subscribed");
+    }
+
     /// Follows from now on.
     pub async fn subscribe(&mut self, mailbox: &str) {
         assert!(self.follow(mailbox, None).await);

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use mailroom::inbound::publisher::Publisher;
 use mailroom::inbound::subscription::{
-    Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId,
+    Life, Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId,
 };
 use mailroom::mail::address::{AddressError, MailboxKey, Plus};
 use mailroom::mail::cursor::{Cursor, StreamCursor};
@@ -164,12 +164,15 @@ impl World {
             Scope::Mailbox(key) if key.as_str().starts_with("nobody@") => return Err(SubscribeError::Unknown),
             _ => {}
         }
-        Ok(self.with(scope, |incarnation, stream| {
+        self.with(scope, |incarnation, stream| {
+            if subscribe.incarnation.is_some_and(|own| own != incarnation) {
+                return Err(SubscribeError::Unknown);
+            }
             let at = at(scope, incarnation, &stream.log);
             let live = subscribe.since.is_none_or(|since| since == at);
             stream.publisher.add(subscribe, place(at), live, None);
-            Subscribed { at, live, reset: false }
-        }))
+            Ok(Subscribed { at, live, reset: false })
+        })
     }
 
     fn page_now(&self, scope: &Scope, page: &Page) -> Result<Paged, SubscribeError> {
@@ -178,13 +181,11 @@ impl World {
             return Err(SubscribeError::Unavailable);
         }
         self.with(scope, |incarnation, stream| {
-            if !stream.publisher.hold_back(page.id) {
-                return Err(SubscribeError::Lost);
-            }
+            let turn = stream.publisher.hold_back(page.id).ok_or(SubscribeError::Lost)?;
             let head = at(scope, incarnation, &stream.log);
             let foreign = |since: Cursor| since.incarnation != incarnation && since.incarnation != 0;
             if matches!(page.since, Position::Mailbox(since) if foreign(since)) {
-                stream.publisher.join(page.id, place(head));
+                assert!(stream.publisher.join(page.id, turn, place(head)));
                 return Ok(Paged { events: Vec::new(), at: head, live: true, reset: true });
             }
             let all: Vec<_> = stream
@@ -200,7 +201,7 @@ impl World {
             let events: Vec<_> = all.into_iter().take(page.limit as usize).collect();
             let at = if live { head } else { self::at(scope, incarnation, &events) };
             if live {
-                stream.publisher.join(page.id, place(head));
+                assert!(stream.publisher.join(page.id, turn, place(head)));
             }
             Ok(Paged { events, at, live, reset: false })
         })
@@ -220,7 +221,10 @@ impl Outside for World {
             _ if !self.closed.load(Ordering::SeqCst) => Ok(Access::Open),
             None => Err(Denied::NoToken),
             Some("wrong") => Err(Denied::Unknown),
-            Some(token) => Ok(Access::Mailbox(key(token))),
+            Some(token) => {
+                let incarnation = self.with(&Scope::Mailbox(key(token)), |incarnation, _| incarnation);
+                Ok(Access::Mailbox(Life { mailbox: key(token), incarnation }))
+            }
         };
         std::future::ready(access).boxed_local()
     }
