@@ -77,6 +77,7 @@ impl Check for SmtpConfig {
                 format_args!("max_message_size ({size}) or more: no large message would pass"),
             );
         }
+        wrong.least("max_bytes_in_flight_per_client", self.max_bytes_in_flight_per_client, Bytes::kib(1));
         let second = Period::secs(1);
         wrong.least("read_timeout", self.read_timeout, second);
         wrong.least("write_timeout", self.write_timeout, second);
