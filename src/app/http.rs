@@ -8,6 +8,7 @@ use actix_server::{Server, ServerHandle};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
+use crate::accounts::part_keys::PartKeys;
 use crate::accounts::{self, origin};
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
@@ -60,6 +61,7 @@ impl Web {
             inbound: content.inbound,
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
+            part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
             stopping: stops,
         };
         let endpoints = web::Endpoints::default();

@@ -91,7 +91,7 @@ pub struct HtmlParams {
     pub token: Option<String>,
 }
 
-/// Parameters of `/raw` and `/attachments/{n}`.
+/// Parameters of `/raw`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
@@ -99,8 +99,23 @@ pub struct DownloadParams {
     /// `1` or `true`: answered as a file to save.
     #[param(value_type = Option<bool>)]
     pub download: Option<Flag>,
+    /// The token, for links, which cannot send a header.
+    pub token: Option<String>,
+}
+
+/// Parameters of `/attachments/{n}`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartParams {
+    /// `1` or `true`: answered as a file to save.
+    #[param(value_type = Option<bool>)]
+    pub download: Option<Flag>,
     /// The token, for links and images, which cannot send a header.
     pub token: Option<String>,
+    /// In place of the token: what this server wrote into the addresses of pictures in the page of the message. It opens
+    /// the attachments of that message for an hour.
+    pub key: Option<String>,
 }
 
 /// No parameters at all.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::config::Config;
+use crate::accounts::part_keys::PartKeys;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
 use crate::store::Store;
@@ -18,6 +19,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Addresses that SMTP really listens on: shown to users as where to send.
     pub smtp: Arc<[SocketAddr]>,
+    /// Opens attachments to the pages that show them.
+    pub part_keys: Arc<PartKeys>,
     /// Becomes true when the server stops: event streams and waiting calls end.
     pub stopping: watch::Receiver<bool>,
 }

@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod flows;
 mod full_disk;
+mod hostile;
 mod layering;
 mod limits;
 mod mail_through;
