@@ -7,7 +7,7 @@ use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
@@ -67,6 +67,7 @@ problems! {
     NoSuchMessage, "no-such-message", NOT_FOUND, "There is no such message in this mailbox";
     NoSuchPart, "no-such-part", NOT_FOUND, "The message has no such part";
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, "This path does not take this method";
+    RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The request body did not come in time";
     MailboxExists, "mailbox-exists", CONFLICT, "A mailbox with this address exists";
     CursorGone, "cursor-gone", GONE, "The stream cannot be continued from this cursor: list again, then go on from there";
     TooLarge, "too-large", PAYLOAD_TOO_LARGE, "The request body is too large";
@@ -114,6 +115,17 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &HeaderValue) -> Self {
         Self { kind: Kind::MethodNotAllowed, detail: None, header: Some((ALLOW, allow.clone())) }
+    }
+
+    /// 503: too much is being sent already; with when to try again (RFC 9110 §10.2.3).
+    #[must_use]
+    pub fn busy() -> Self {
+        let detail = "Too many large answers are being read at this time".to_owned();
+        Self {
+            kind: Kind::Unavailable,
+            detail: Some(detail),
+            header: Some((RETRY_AFTER, HeaderValue::from_static("2"))),
+        }
     }
 
     /// 426, with the protocol that the path speaks (RFC 9110 §15.5.22).

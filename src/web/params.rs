@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::config::Config;
 use super::error::{Kind, Problem};
 use crate::mail::query::Query;
 use crate::mail::units::Period;
@@ -211,12 +212,13 @@ pub fn position(text: Option<&str>, scope: &Scope) -> Result<Option<Position>, P
 /// The request body as `T`; no body at all is `T::default()`.
 ///
 /// # Errors
-/// `too-large`, `unsupported-media-type`, `bad-json` (also for unknown fields).
-pub async fn body<T>(request: &HttpRequest, payload: web::Payload, max: usize) -> Result<T, Problem>
+/// `too-large`, `request-timeout`, `unsupported-media-type`, `bad-json` (also for unknown fields).
+pub async fn body<T>(request: &HttpRequest, payload: web::Payload, config: &Config) -> Result<T, Problem>
 where
     T: DeserializeOwned + Default,
 {
-    let bytes = payload.to_bytes_limited(max).await.map_err(|_| Kind::TooLarge)?;
+    let bytes = tokio::time::timeout(config.client_timeout.0, payload.to_bytes_limited(config.max_json.as_usize()));
+    let bytes = bytes.await.map_err(|_| Kind::RequestTimeout)?.map_err(|_| Kind::TooLarge)?;
     let bytes = bytes.map_err(|error| Problem::new(Kind::BadJson, error.to_string()))?;
     if bytes.is_empty() {
         return Ok(T::default());

@@ -18,7 +18,7 @@ use super::messages::named;
 use super::params::{self, DownloadParams, HtmlParams, PartParams, is_set};
 use super::reading;
 use super::state::State;
-use super::{path, static_files};
+use super::{in_flight, path, static_files};
 use crate::accounts::part_keys::PartKey;
 use crate::clock;
 use crate::mail::html;
@@ -49,6 +49,7 @@ pub async fn raw(request: HttpRequest, state: web::Data<State>) -> Answer {
     if static_files::is_known(&request, &etag) {
         return Ok(not_modified(&etag));
     }
+    let room = in_flight::room(&state, stored.listed.size).await?;
     let octets = state.store.body(&stored).await?;
     let kind = if is_set(asked.download) { "attachment" } else { "inline" };
     let name = if stored.listed.subject.is_empty() { "message" } else { &stored.listed.subject };
@@ -57,7 +58,7 @@ pub async fn raw(request: HttpRequest, state: web::Data<State>) -> Answer {
         .insert_header((CONTENT_TYPE, "message/rfc822"))
         .insert_header((CONTENT_DISPOSITION, disposition::disposition(kind, &format!("{name}.eml"))))
         .insert_header((CONTENT_SECURITY_POLICY, PART_POLICY));
-    ranged(&request, response, octets, &etag)
+    Ok(in_flight::keep(ranged(&request, response, octets, &etag)?, room))
 }
 
 /// An attachment.
@@ -78,6 +79,8 @@ pub async fn attachment(request: HttpRequest, state: web::Data<State>) -> Answer
     if static_files::is_known(&request, &etag) {
         return Ok(not_modified(&etag));
     }
+    // Its transfer encoding undone, it is no larger than the message.
+    let room = in_flight::room(&state, stored.listed.size).await?;
     let part = reading::attachment(&state, &stored, n).await?.ok_or(Kind::NoSuchPart)?;
     let sending = disposition::sending(&part.media_type, &part.name, is_set(asked.download));
     let mut response = HttpResponse::Ok();
@@ -87,7 +90,7 @@ pub async fn attachment(request: HttpRequest, state: web::Data<State>) -> Answer
         .insert_header((CONTENT_SECURITY_POLICY, PART_POLICY))
         // The page of the message is in an origin of its own and shows pictures from here.
         .insert_header(("cross-origin-resource-policy", "cross-origin"));
-    ranged(&request, response, part.octets, &etag)
+    Ok(in_flight::keep(ranged(&request, response, part.octets, &etag)?, room))
 }
 
 /// The message of the path for who has the key to its attachments; a wrong one answers like an unknown mailbox.

@@ -16,7 +16,8 @@ use crate::mail::parsed::{self, Parsed};
 use crate::mail::summary::Parse;
 use crate::store::StoredMessage;
 
-/// Each holds a message of up to the largest size and what was made of it.
+/// Each holds a message of up to the largest size and what was made of it. What goes out of here is counted by
+/// [`super::in_flight`].
 static SLOTS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)));
 

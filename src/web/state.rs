@@ -9,6 +9,7 @@ use super::config::Config;
 use crate::accounts::part_keys::PartKeys;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
+use crate::inbound::gate::Gate;
 use crate::store::Store;
 
 /// What the API is made of.
@@ -19,6 +20,8 @@ pub struct State {
     pub config: Arc<Config>,
     /// Addresses that SMTP really listens on: shown to users as where to send.
     pub smtp: Arc<[SocketAddr]>,
+    /// Bytes that answers may hold.
+    pub gate: Arc<Gate>,
     /// Opens attachments to the pages that show them.
     pub part_keys: Arc<PartKeys>,
     /// Becomes true when the server stops: event streams and waiting calls end.
