@@ -4,17 +4,23 @@
 /** @typedef {{text: string, href?: string}} Piece */
 
 const LINK = /\bhttps?:\/\/[^\s<>"'`]+|\bmailto:[^\s<>"'`]+/gi;
+// As the server has it: longer addresses are no links, and nobody follows more.
+const LONGEST_LINK = 8 * 1024;
+const MOST_LINKS = 1_000;
 
 /** Cuts text at its links. @param {string} text @returns {Piece[]} */
 export function linkPieces(text) {
   /** @type {Piece[]} */
   const pieces = [];
   let end = 0;
-  for (const match of text.matchAll(LINK)) {
-    const href = trimLink(match[0]);
-    if (match.index > end) pieces.push({ text: text.slice(end, match.index) });
+  let links = 0;
+  for (const { index, 0: match } of text.matchAll(LINK)) {
+    if (match.length > LONGEST_LINK) continue;
+    if ((links += 1) > MOST_LINKS) break;
+    const href = trimLink(match);
+    if (index > end) pieces.push({ text: text.slice(end, index) });
     pieces.push({ text: href, href });
-    end = match.index + href.length;
+    end = index + href.length;
   }
   if (end < text.length) pieces.push({ text: text.slice(end) });
   return pieces;
@@ -22,16 +28,19 @@ export function linkPieces(text) {
 
 /** Without the sentence's own punctuation; a closing bracket stays when it was opened inside. @param {string} link */
 function trimLink(link) {
+  /** How many closing brackets too many there are. @type {Record<string, number>} */
+  const unopened = { ')': count(link, ')') - count(link, '('), ']': count(link, ']') - count(link, '[') };
   let end = link.length;
-  for (;;) {
-    const last = link[end - 1] ?? '';
-    const inside = link.slice(0, end);
-    const closes = last === ')' ? '(' : last === ']' ? '[' : '';
-    const isUnopened = closes !== '' && inside.split(closes).length < inside.split(last).length;
-    if (!'.,;:!?*_|。，；：！？）】》'.includes(last) && !isUnopened) return inside;
-    end -= 1;
+  for (; end > 0; end -= 1) {
+    const last = link.charAt(end - 1);
+    if ((unopened[last] ?? 0) > 0) unopened[last] = (unopened[last] ?? 0) - 1;
+    else if (!'.,;:!?*_|。，；：！？）】》'.includes(last)) break;
   }
+  return link.slice(0, end);
 }
+
+/** @param {string} text @param {string} char */
+const count = (text, char) => text.split(char).length - 1;
 
 const KEYWORD =
   /\b(?:codes?|otp|pin|passcode|one[- ]time|verif\w*|confirm\w*|2fa|mfa|tan|sign[- ]?in|log[- ]?in|código|codice|kode)\b|验证码|校验码|动态码|确认码|code ?:/gi;
@@ -42,12 +51,14 @@ const REACH = 80;
 /** The code a person was sent this for: the candidate nearest to a word that says so. @param {string} text @returns {string|null} */
 export function findCode(text) {
   const words = [...text.matchAll(KEYWORD)].map(({ index, 0: word }) => index + word.length / 2);
-  if (!words.length) return null;
   let best = null;
   let bestDistance = REACH;
+  let next = 0;
   for (const { index, 0: code } of text.matchAll(CANDIDATE)) {
+    // Both go on through the text together: the nearest word is the last before the candidate or the first behind it.
+    while ((words[next] ?? Infinity) < index) next += 1;
     const isYear = /^(?:19|20)\d\d$/.test(code);
-    const distance = Math.min(...words.map((at) => Math.abs(at - index))) + (isYear ? REACH / 2 : 0);
+    const distance = Math.min(index - (words[next - 1] ?? -Infinity), (words[next] ?? Infinity) - index) + (isYear ? REACH / 2 : 0);
     if (distance < bestDistance) [best, bestDistance] = [code, distance];
   }
   return best;
@@ -74,23 +85,47 @@ export function matchPieces(text, wanted, most) {
 /** @typedef {{title: string, fields: [string, Field][]}} Card */
 
 const MOST_CARDS = 50;
+const MOST_FIELDS = 100;
 
 /** Unfolds and splits into content lines. @param {string} text @returns {Line[]} */
 function lines(text) {
   return text
     .replace(/\r?\n[ \t]/g, '')
     .split(/\r?\n/)
-    .flatMap((line) => {
-      const match = /^(?:[\w-]+\.)?([\w-]+)((?:;[\w-]+=(?:"[^"]*"|[^";:]*)(?:,(?:"[^"]*"|[^";:,]*))*)*):(.*)$/.exec(line);
-      if (!match) return [];
-      const [, name = '', rest = '', value = ''] = match;
-      /** @type {Record<string, string>} */
-      const params = {};
-      for (const [, key = '', param = ''] of rest.matchAll(/;([\w-]+)=("[^"]*"|[^;]*)/g)) {
-        params[key.toUpperCase()] = param.replaceAll('"', '');
-      }
-      return [{ name: name.toUpperCase(), params, value }];
-    });
+    .flatMap((line) => contentLine(line) ?? []);
+}
+
+/**
+ * `group.NAME;PARAM=value,"quoted: value":value` (RFC 6350 §3.3), read once from front to back: strangers write it, and an
+ * expression that tries another way of reading never ends on some lines.
+ * @param {string} line @returns {Line|null}
+ */
+function contentLine(line) {
+  const [head, , name = ''] = /^([\w-]{1,64}\.)?([\w-]{1,64})(?=[;:])/.exec(line) ?? [];
+  if (head === undefined) return null;
+  /** @type {Record<string, string>} */
+  const params = {};
+  let at = head.length;
+  while (line[at] === ';') {
+    const key = /^[\w-]{1,64}(?==)/.exec(line.slice(at + 1, at + 66))?.[0];
+    if (key === undefined) return null;
+    const start = at + 1 + key.length + 1;
+    at = endOfParam(line, start);
+    if (at < 0) return null;
+    params[key.toUpperCase()] = line.slice(start, at).replaceAll('"', '');
+  }
+  return line[at] === ':' ? { name: name.toUpperCase(), params, value: line.slice(at + 1) } : null;
+}
+
+/** Where the values of a parameter end: at a `;` or `:` outside quotes; -1 when they do not. @param {string} line @param {number} from */
+function endOfParam(line, from) {
+  let isQuoted = false;
+  for (let at = from; at < line.length; at += 1) {
+    const char = line[at];
+    if (char === '"') isQuoted = !isQuoted;
+    else if (!isQuoted && (char === ';' || char === ':')) return at;
+  }
+  return -1;
 }
 
 /** @param {string} value */
@@ -125,7 +160,7 @@ function blocks(all, kind) {
     // Alarms and other blocks inside have fields of the same names.
     else if (line.name === 'BEGIN') depth += depth ? 1 : 0;
     else if (line.name === 'END') depth -= depth ? 1 : 0;
-    else if (depth === 1) found.at(-1)?.push(line);
+    else if (depth === 1 && (found.at(-1)?.length ?? 0) < MOST_FIELDS) found.at(-1)?.push(line);
     if (found.length > MOST_CARDS) break;
   }
   return found.slice(0, MOST_CARDS);
