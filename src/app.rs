@@ -76,7 +76,8 @@ impl App {
         let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
         let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
         let ops_listener = startup::listen(config.ops.listen, "operations", "--ops")?;
-        let ops_server = ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone())?;
+        let ops_server =
+            ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
         let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
         status.opened(store.clone());

@@ -50,7 +50,7 @@ pub struct PageParams {
     /// Items on the page.
     #[param(minimum = 1, maximum = 500, default = 50)]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before. A page of a search may be short, even empty, and still have one.
+    /// `next_cursor` of the page before.
     pub page: Option<String>,
 }
 
