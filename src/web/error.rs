@@ -62,6 +62,7 @@ problems! {
     BadQuery, "bad-query", BAD_REQUEST, "The search text cannot be used";
     TokenNeeded, "token-needed", UNAUTHORIZED, "A token is needed";
     ForeignOrigin, "foreign-origin", FORBIDDEN, "Requests from pages of other sites are not answered";
+    NotForPages, "not-for-pages", FORBIDDEN, "A page may not load this as a part of itself";
     NoSuchPath, "no-such-path", NOT_FOUND, "There is nothing at this path";
     NoSuchMailbox, "no-such-mailbox", NOT_FOUND, "There is no such mailbox";
     NoSuchMessage, "no-such-message", NOT_FOUND, "There is no such message in this mailbox";

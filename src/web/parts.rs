@@ -16,7 +16,7 @@ use super::disposition;
 use super::error::{Kind, Problem};
 use super::messages::named;
 use super::params::{self, DownloadParams, HtmlParams, PartParams, is_set};
-use super::reading;
+use super::reading::{self, Addresses};
 use super::state::State;
 use super::{in_flight, path, static_files};
 use crate::accounts::part_keys::PartKey;
@@ -82,14 +82,17 @@ pub async fn attachment(request: HttpRequest, state: web::Data<State>) -> Answer
     // Its transfer encoding undone, it is no larger than the message.
     let room = in_flight::room(&state, stored.listed.size).await?;
     let part = reading::attachment(&state, &stored, n).await?.ok_or(Kind::NoSuchPart)?;
+    let is_picture = part.media_type.starts_with("image/");
     let sending = disposition::sending(&part.media_type, &part.name, is_set(asked.download));
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, sending.content_type))
         .insert_header((CONTENT_DISPOSITION, sending.disposition))
-        .insert_header((CONTENT_SECURITY_POLICY, PART_POLICY))
+        .insert_header((CONTENT_SECURITY_POLICY, PART_POLICY));
+    if is_picture {
         // The page of the message is in an origin of its own and shows pictures from here.
-        .insert_header(("cross-origin-resource-policy", "cross-origin"));
+        response.insert_header(("cross-origin-resource-policy", "cross-origin"));
+    }
     Ok(in_flight::keep(ranged(&request, response, part.octets, &etag)?, room))
 }
 
@@ -121,7 +124,7 @@ pub async fn html(request: HttpRequest, state: web::Data<State>) -> Answer {
     if static_files::is_known(&request, &etag) {
         return Ok(not_modified(&etag));
     }
-    let page = page(&state, &stored, key).await?;
+    let page = page(&state, &stored, key, remote).await?;
     let mut response = HttpResponse::Ok();
     tagged(&mut response, &etag)
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
@@ -131,10 +134,10 @@ pub async fn html(request: HttpRequest, state: web::Data<State>) -> Answer {
 
 /// The document. Pictures cannot be given a header, and no token may stand in a page that strangers write: a key of their
 /// own opens them.
-async fn page(state: &State, stored: &StoredMessage, key: Option<PartKey>) -> Result<String, Problem> {
-    let base = format!("{}/attachments", message_path(&stored.listed.mailbox, stored.listed.id));
+async fn page(state: &State, stored: &StoredMessage, key: Option<PartKey>, remote: bool) -> Result<String, Problem> {
+    let attachments = format!("{}/attachments", message_path(&stored.listed.mailbox, stored.listed.id));
     let suffix = key.map(|key| format!("?key={}", key.key)).unwrap_or_default();
-    let read = reading::message(state, stored, base, suffix, false).await?;
+    let read = reading::message(state, stored, Addresses { attachments, suffix, remote }, false).await?;
     Ok(html::page(&read.html.unwrap_or_else(|| html::text_body(&read.parsed.text))))
 }
 

@@ -37,22 +37,30 @@ pub struct Part {
     pub name: String,
 }
 
-/// The whole view of a message. `attachments` is the path below which its attachments are, `suffix` what follows their
-/// number: addresses in the html are made of both.
+/// Which addresses the html of a message gets.
+pub struct Addresses {
+    /// The path below which its attachments are.
+    pub attachments: String,
+    /// What follows their number.
+    pub suffix: String,
+    /// Those of images elsewhere stay.
+    pub remote: bool,
+}
+
+/// The whole view of a message.
 ///
 /// # Errors
 /// Those of the store; `unavailable` when the server stops.
 pub async fn message(
     state: &State,
     stored: &StoredMessage,
-    attachments: String,
-    suffix: String,
+    addresses: Addresses,
     with_extracts: bool,
 ) -> Result<Read, Problem> {
     let subject = stored.listed.subject.clone();
     with_body(state, stored, move |raw| {
         let parsed = parse(&raw);
-        let html = guarded(|| safe_html(&parsed, &attachments, &suffix)).flatten();
+        let html = guarded(|| safe_html(&parsed, &addresses)).flatten();
         let (codes, links) = if with_extracts {
             let text = format!("{subject}\n\n{}", parsed.text);
             let codes = guarded(|| extract::codes(&text)).unwrap_or_default();
@@ -98,9 +106,10 @@ fn parse(raw: &[u8]) -> Parsed {
         .unwrap_or_else(|| Parsed { parse: Parse::Unreadable, ..Parsed::default() })
 }
 
-fn safe_html(parsed: &Parsed, attachments: &str, suffix: &str) -> Option<SafeHtml> {
+fn safe_html(parsed: &Parsed, addresses: &Addresses) -> Option<SafeHtml> {
+    let Addresses { attachments, suffix, remote } = addresses;
     let attachment = |id: &str| parsed.content_ids.get(id).map(|n| format!("{attachments}/{n}{suffix}"));
-    html::sanitize(parsed.html.as_deref()?, &HtmlContext { attachment: &attachment }).ok()
+    html::sanitize(parsed.html.as_deref()?, &HtmlContext { attachment: &attachment, remote: *remote }).ok()
 }
 
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {

@@ -238,3 +238,28 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     }
     server.stop().await;
 }
+
+#[actix_web::test]
+async fn mail_cannot_make_its_readers_browser_call_the_api() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let own = format!("http://{}/v1/messages/wait?timeout=5m", api.address);
+    let mail = PICTURES.replace("cid:one", &own).replace("to:", "x:");
+    server.deliver("own@mailroom.test", &mail).await;
+    let base = format!("/v1/mailboxes/own@mailroom.test/messages/{}", only(&api, "own@mailroom.test").await);
+    let page = api.get(&format!("{base}/html")).await.text();
+    assert!(!page.contains("/v1/messages/wait") && !page.contains("evil.test"), "{page}");
+    assert_eq!(api.json(&base).await["html_remote"], true);
+    let asked = api.get(&format!("{base}/html?remote=1")).await.text();
+    assert!(asked.contains("/v1/messages/wait?timeout=5m"), "{asked}");
+    let as_image = [("sec-fetch-dest", "image")];
+    for path in ["/v1/messages/wait?timeout=1s", "/%761/messages/wait?timeout=1s", "/v1/messages"] {
+        let answer = api.call(awc::http::Method::GET, path, &as_image, None).await;
+        assert_eq!(status(&answer), 403, "{path}: {}", answer.text());
+    }
+    let picture = api.call(awc::http::Method::GET, &format!("{base}/attachments/0"), &as_image, None).await;
+    assert_eq!(picture.header("cross-origin-resource-policy"), Some("cross-origin"));
+    let sound = api.get(&format!("{base}/attachments/1")).await;
+    assert_eq!(sound.header("cross-origin-resource-policy"), Some("same-origin"), "{}", sound.text());
+    server.stop().await;
+}
