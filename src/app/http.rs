@@ -87,6 +87,7 @@ impl Web {
             inbound: content.inbound,
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
+            makers: Arc::new(web::makers::Makers::new(http.mailboxes_per_minute)),
             part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
             stopping: stops,
         };

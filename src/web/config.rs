@@ -29,6 +29,9 @@ crate::settings! {
         pub max_connections_per_client: usize = 20_000,
         /// Bytes of messages that are read and sent at one time. A request that finds no room for 2 s is answered 503.
         pub max_bytes_in_flight: Bytes = Bytes::mib(256),
+        /// Mailboxes that one client (an IPv4 address, a /64 of IPv6) may make in a minute, as many of them at once, where
+        /// mailboxes ask for a token; 0 is no limit. Behind a proxy all clients are one.
+        pub mailboxes_per_minute: u32 = 60,
         /// Connections that the kernel holds before they are accepted.
         pub backlog: u32 = 4_096,
         /// Threads that answer requests; 0 is one for each processor.

@@ -4,6 +4,7 @@
 //! A problem's `type` is `urn:mailroom:problem:<name>`: stable, meant for programs. `detail` is for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -78,6 +79,7 @@ problems! {
     DomainNotAccepted, "domain-not-accepted", UNPROCESSABLE_ENTITY, "This server does not accept mail for that domain";
     UpgradeRequired, "upgrade-required", UPGRADE_REQUIRED, "This path speaks WebSocket, version 13";
     TooManySubscriptions, "too-many-subscriptions", TOO_MANY_REQUESTS, "This client has too many subscriptions";
+    TooManyMailboxes, "too-many-mailboxes", TOO_MANY_REQUESTS, "This client made many mailboxes in a short time";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The server failed on this request";
     MessageDamaged, "message-damaged", INTERNAL_SERVER_ERROR, "The stored message is damaged";
     Unavailable, "unavailable", SERVICE_UNAVAILABLE, "The server is busy or stopping: try again shortly";
@@ -127,6 +129,13 @@ impl Problem {
             detail: Some(detail),
             header: Some((RETRY_AFTER, HeaderValue::from_static("2"))),
         }
+    }
+
+    /// 429, with the time until the next may be made (RFC 6585 §4).
+    #[must_use]
+    pub fn too_many_mailboxes(wait: Duration) -> Self {
+        let header = HeaderValue::from(wait.as_secs().saturating_add(1));
+        Self { kind: Kind::TooManyMailboxes, detail: None, header: Some((RETRY_AFTER, header)) }
     }
 
     /// 426, with the protocol that the path speaks (RFC 9110 §15.5.22).

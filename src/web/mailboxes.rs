@@ -34,6 +34,10 @@ const MAX_LIFETIME: Duration = Duration::from_secs(36_525 * 24 * 3_600);
 pub async fn create(request: HttpRequest, state: web::Data<State>, payload: web::Payload) -> Answer {
     params::query::<NoParams>(&request)?;
     let asked: NewMailboxRequest = params::body(&request, payload, &state.config).await?;
+    // With open mailboxes mail makes them too, which has limits of its own.
+    if let (false, Some(peer)) = (state.is_open(), request.peer_addr()) {
+        state.makers.admit(peer.ip()).map_err(Problem::too_many_mailboxes)?;
+    }
     let now = Timestamp(clock::now_micros());
     let token = tokens::make().map_err(|error| {
         tracing::error!(%error, "no token can be made");

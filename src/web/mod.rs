@@ -23,6 +23,7 @@ pub mod generate;
 pub mod host;
 pub mod in_flight;
 pub mod mailboxes;
+pub mod makers;
 pub mod messages;
 pub mod metrics;
 pub mod openapi;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::config::Config;
+use super::makers::Makers;
 use crate::accounts::part_keys::PartKeys;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
@@ -22,6 +23,8 @@ pub struct State {
     pub smtp: Arc<[SocketAddr]>,
     /// Bytes that answers may hold.
     pub gate: Arc<Gate>,
+    /// Who makes mailboxes.
+    pub makers: Arc<Makers>,
     /// Opens attachments to the pages that show them.
     pub part_keys: Arc<PartKeys>,
     /// Becomes true when the server stops: event streams and waiting calls end.

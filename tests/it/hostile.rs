@@ -263,3 +263,29 @@ async fn mail_cannot_make_its_readers_browser_call_the_api() {
     assert_eq!(sound.header("cross-origin-resource-policy"), Some("same-origin"), "{}", sound.text());
     server.stop().await;
 }
+
+#[actix_web::test]
+async fn a_stranger_makes_a_limited_number_of_mailboxes() {
+    let limited = |access| {
+        TestServer::with(move |config| {
+            config.mailboxes.access = access;
+            config.http.mailboxes_per_minute = 5;
+        })
+    };
+    let server = limited(AccessMode::Token).await;
+    let api = server.api();
+    for _ in 0..5 {
+        assert_eq!(status(&api.post("/v1/mailboxes", json!({})).await), 201);
+    }
+    let refused = api.post("/v1/mailboxes", json!({})).await;
+    assert_eq!(status(&refused), 429, "{}", refused.text());
+    assert!(refused.text().contains("urn:mailroom:problem:too-many-mailboxes"));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=13).contains(&wait), "{wait}");
+    server.stop().await;
+    let server = limited(AccessMode::Open).await;
+    for _ in 0..10 {
+        assert_eq!(status(&server.api().post("/v1/mailboxes", json!({})).await), 201);
+    }
+    server.stop().await;
+}
