@@ -12,7 +12,7 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/mailroom /usr/local/bin/mailroom
 COPY --from=build --chown=nonroot:nonroot /out/data /data
 VOLUME /data
-EXPOSE 2525 8080 8025
+EXPOSE 2525 8080
 # Inside a container every address is reached through a published port, so it listens on all of them. Mailboxes need a token
 # unless -e MAILROOM__MAILBOXES__ACCESS=open -e MAILROOM__MAILBOXES__INSECURE_OPEN=true says otherwise. The operations
 # listener stays on the container's loopback, where the health check asks it.

@@ -66,16 +66,15 @@ impl App {
     /// # Errors
     /// One line for the operator: a taken port, an unwritable or locked directory, a database that does not open.
     pub async fn start(config: Config, extras: Extras) -> anyhow::Result<Self> {
-        let (soft, hard) = startup::raise_descriptor_limit();
-        tracing::info!(soft, hard, "descriptor limit before, raised to the hard one");
+        startup::raise_descriptor_limit();
         let recorder = extras.recorder.map_or_else(Recorder::install, Ok)?;
         let smtp = bind_smtp(&config.smtp)?;
-        let http = startup::listen(config.http.listen, "HTTP", "--http")?;
+        let http = startup::listen(config.http.listen.0, "HTTP", "--http")?;
         let gate = gate(&config.smtp);
         let announcer = Announcer::default();
         let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
         let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
-        let ops_listener = startup::listen(config.ops.listen, "operations", "--ops")?;
+        let ops_listener = startup::listen(config.ops.listen.0, "operations", "--ops")?;
         let ops_server =
             ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
@@ -139,12 +138,7 @@ fn watch_over(inbound: Inbound, recorder: Recorder) -> AbortHandle {
 
 fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
     let bind = |url: &String| {
-        let address = url.strip_prefix("smtp://").with_context(|| {
-            format!("[smtp] listen has {url:?}; expected smtp://address:port, such as \"smtp://127.0.0.1:2525\"")
-        })?;
-        let address = address
-            .parse()
-            .with_context(|| format!("[smtp] listen has {url:?}, whose address is not an IP address with a port"))?;
+        let address = SmtpConfig::address(url).context("[smtp] listen")?;
         Ok(Listener::new(startup::listen(address, "SMTP", "--smtp")?)?)
     };
     config.listen.iter().map(bind).collect()
@@ -157,8 +151,8 @@ fn places(config: &Config) -> Places {
     tracing::info!(
         max_connections = places.in_all,
         max_connections_per_client = places.for_client,
-        descriptors,
-        "HTTP connections at one time, as the descriptor limit allows"
+        open_files = descriptors,
+        "HTTP connections at one time, as the limit of open files allows"
     );
     places
 }

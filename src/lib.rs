@@ -31,14 +31,14 @@
 //! |---|---|
 //! | [`mail`] | nothing of this crate; pure |
 //! | [`smtp`] | mail; pure |
-//! | [`clock`], [mod@settings] | std, serde, toml |
+//! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
 //! | [`handoff`], [`supervise`] | mail, actix |
 //! | [`inbound`] | mail, smtp, store, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |
 //! | [`sockets`] | mail, accounts, inbound; `session.rs` alone names actix-web-actors |
 //! | [`web`] | mail, store, accounts, handoff, inbound, sockets |
-//! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions |
+//! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
 //! | [`cli`] | app, config, mail, smtp, store, startup, telemetry |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!
@@ -64,7 +64,7 @@
 //! | the search syntax | `mail/query`, and nothing else: index and filters use the same words |
 //! | a call of the API | a file in `web/`, its line in `web/routes.rs` |
 //! | what a WebSocket says | `sockets/frame.rs`, `mail/event.rs` |
-//! | a setting | the stage's `config.rs`, which is also its documentation |
+//! | a setting | the stage's `config.rs`, which is also its documentation and its check |
 //! | a metric | the stage's `metrics.rs` |
 //! | a command | a file in `cli/` |
 

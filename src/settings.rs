@@ -2,7 +2,13 @@
 //!
 //! `config.rs` of a stage writes a struct inside [`settings!`](crate::settings!). From that one text come the struct, its
 //! `Default`, the names that the loader knows, the check of each value's type and the lines of `mailroom config example`.
-//! Pure: std, serde and toml.
+//! Beside it stands its [`Check`]: which values will not do. Pure: std, serde, toml and `mail`.
+
+mod listen;
+mod wrong;
+
+pub use listen::{Listen, ListenError};
+pub use wrong::{Check, Wrong, is_domain};
 
 use serde::{Serialize, de::DeserializeOwned};
 use toml::Value;
@@ -17,7 +23,7 @@ pub struct Setting {
 }
 
 /// A table of the configuration file.
-pub trait Section {
+pub trait Section: Check {
     /// The doc comment of the section.
     fn doc(&self) -> &'static [&'static str];
     /// Its settings, in the order they were declared.
@@ -90,6 +96,11 @@ fn plain(message: &str) -> String {
 ///         pub max_sessions: u32 = 2_000,
 ///     }
 /// }
+/// impl mailroom::settings::Check for ExampleConfig {
+///     fn check(&self, wrong: &mut mailroom::settings::Wrong) {
+///         wrong.least("max_sessions", self.max_sessions, 1);
+///     }
+/// }
 /// assert_eq!(ExampleConfig::default().max_sessions, 2_000);
 /// ```
 #[macro_export]
@@ -153,6 +164,10 @@ mod tests {
             /// Names.
             pub names: Vec<String> = vec!["a".into()],
         }
+    }
+
+    impl Check for Sample {
+        fn check(&self, _: &mut Wrong) {}
     }
 
     #[test]

@@ -54,19 +54,20 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Raises the soft limit of open descriptors to the hard one; returns both as they were before.
+/// Raises the soft limit of open descriptors to the hard one, and logs both.
 ///
 /// A refusal leaves the limit as it is: `doctor` says when it is too small.
-pub fn raise_descriptor_limit() -> (u64, u64) {
+pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    if soft < hard {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, soft, hard, "the descriptor limit could not be raised");
-        }
+    if soft >= hard {
+        tracing::debug!(soft, hard, "the descriptor limit is as high as it may be");
+        return;
     }
-    (soft, hard)
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => tracing::info!(soft, hard, "the soft descriptor limit is raised to the hard one"),
+        Err(error) => tracing::warn!(%error, soft, hard, "the descriptor limit could not be raised"),
+    }
 }
 
 /// Descriptors that the process may have open.

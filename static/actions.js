@@ -4,7 +4,7 @@ import * as api from './api.js';
 import { keyOf } from './messages.js';
 import { t } from './i18n.js';
 import {
-  askToken, asFailure, changed, isTokenMode, live, loadMailboxes, openMessage, rows, say, setRead, show, state,
+  askToken, asFailure, changeMessage, changed, isTokenMode, live, loadMailboxes, openMessage, rows, say, setRead, show, state,
 } from './store.js';
 /** @import {Deletion, Summary, Tab} from './types.js' */
 
@@ -217,16 +217,34 @@ export async function emptyMailbox(address) {
   }
 }
 
+export async function emptyAll() {
+  try {
+    const deleted = await api.emptyAll();
+    if (state.route.message) close();
+    say(t.deletedCount(deleted));
+  } catch (error) {
+    explain(error);
+  }
+}
+
+/** @param {string} key @param {string[]} tags */
+export async function setTags(key, tags) {
+  try {
+    await changeMessage(key, { tags });
+  } catch (error) {
+    explain(error);
+  }
+}
+
 /** @param {string} address @param {string} token */
 export async function useToken(address, token) {
-  if (state.dialog?.kind !== 'token') return;
-  state.dialog = { ...state.dialog, mailbox: address, wrong: false, busy: true };
+  state.tokenTry = { busy: true, isWrong: false };
   changed();
   try {
     const mailbox = await api.mailbox(address, token);
     api.tokens.set(mailbox.address, token);
-    state.dialog = null;
-    state.mailboxesLoaded = true;
+    if (state.dialog?.kind === 'token') state.dialog = null;
+    state.tokenTry = { busy: false, isWrong: false };
     live.follow(mailbox.address, null, token);
     void loadMailboxes();
     const isThere = state.route.mailbox === mailbox.address;
@@ -235,7 +253,7 @@ export async function useToken(address, token) {
   } catch (error) {
     const { cause } = asFailure(error);
     const isWrong = cause === 'missing' || cause === 'unauthorized';
-    state.dialog = { kind: 'token', mailbox: address, wrong: isWrong, busy: false };
+    state.tokenTry = { busy: false, isWrong };
     if (!isWrong) explain(error);
   }
   changed();

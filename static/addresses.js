@@ -1,10 +1,11 @@
 // The left pane with the mailboxes and the form for a new address; and what stands where mail will be.
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
-import { createMailbox, extend } from './actions.js';
+import * as api from './api.js';
+import { createMailbox, extend, useToken } from './actions.js';
 import * as format from './i18n.js';
 import { t } from './i18n.js';
-import { askToken, changed, counts, isTokenMode, linkTo, state } from './store.js';
+import { askToken, canRead, changed, counts, isTokenMode, linkTo, state } from './store.js';
 import { copyButton, iconButton, icons, onValue } from './widgets.js';
 
 const MOST_SHOWN = 300;
@@ -96,12 +97,11 @@ let filter = '';
 function entry(name, mailbox, { messages, unread }, icon) {
   const isOpen = state.route.mailbox === mailbox;
   const at = name.lastIndexOf('@');
+  const counted = messages ? `${t.messageCount(messages)}, ${t.unreadCount(unread)}` : t.messageCount(messages);
   return html`<li><a class="mailbox ${unread ? 'unread' : ''}" href=${linkTo({ mailbox, message: null, q: '' })}
-    aria-current=${isOpen ? 'page' : nothing} title=${name}>${icon}
+    aria-current=${isOpen ? 'page' : nothing} title=${`${name}: ${counted}`}>${icon}
     <span class="name">${at < 0 ? name : html`${name.slice(0, at)}<span class="domain">${name.slice(at)}</span>`}</span>
-    ${unread
-      ? html`<span class="count unread" aria-label=${t.unreadCount(unread)}>${format.number(unread)}</span>`
-      : html`<span class="count" aria-label=${t.messageCount(messages)}>${messages ? format.number(messages) : ''}</span>`}
+    ${messages ? html`<span class="count ${unread ? 'unread' : ''}" title=${counted}>${format.number(unread || messages)}<span class="sr"> (${counted})</span></span>` : nothing}
   </a></li>`;
 }
 
@@ -121,6 +121,7 @@ function mailboxList() {
 /** @param {string} address */
 function openMailbox(address) {
   const mailbox = state.mailboxes.get(address);
+  const token = isTokenMode() ? api.tokens.get(address) : undefined;
   return html`<section class="open-mailbox" aria-label=${address}>
     <p class="address" title=${address}>${address}</p>
     ${mailbox
@@ -129,9 +130,19 @@ function openMailbox(address) {
       : nothing}
     <p class="tools">
       ${copyButton(address, `${t.copyAddress} (c)`, { word: t.copy })}
+      ${token ? copyButton(token, t.copyToken, { word: t.token, icon: icons.key }) : nothing}
       <button type="button" class="button quiet" @click=${() => (state.dialog = { kind: 'empty-mailbox', mailbox: address })} ?disabled=${!mailbox?.messages}>${icons.broom}<span>${t.empty}</span></button>
       <button type="button" class="button quiet danger" @click=${() => (state.dialog = { kind: 'delete-mailbox', mailbox: address })} ?disabled=${!mailbox}>${icons.trash}<span>${t.delete}</span></button>
     </p>
+  </section>`;
+}
+
+function allMail() {
+  const { messages, unread } = counts();
+  return html`<section class="open-mailbox" aria-label=${t.allMail}>
+    <p class="address">${t.allMail}</p>
+    <p class="expiry">${icons.inbox}<span>${t.messageCount(messages)}${unread ? `, ${t.unreadCount(unread)}` : ''}</span></p>
+    <p class="tools"><button type="button" class="button quiet danger" @click=${() => (state.dialog = { kind: 'empty-all' })} ?disabled=${!messages}>${icons.broom}<span>${t.empty}</span></button></p>
   </section>`;
 }
 
@@ -151,7 +162,7 @@ export function sidebar() {
         ? mailboxList()
         : html`<ul class="mailboxes skeleton" aria-hidden="true"><li><span class="bone"></span></li><li><span class="bone"></span></li></ul>`}
     </div>
-    ${mailbox === null ? nothing : openMailbox(mailbox)}
+    ${mailbox !== null ? openMailbox(mailbox) : canRead(null) ? allMail() : nothing}
   </nav>`;
 }
 
@@ -159,14 +170,17 @@ export function sidebar() {
 
 /** Where this server takes mail, as a program on this machine would reach it. */
 function smtp() {
-  const { host = '', port = 2525 } = state.server?.smtp[0] ?? {};
-  const isAny = host === '' || host === '0.0.0.0' || host === '::' || host === '[::]';
-  return { host: isAny ? location.hostname : host, port };
+  const first = state.server?.smtp[0];
+  if (!first) return null;
+  const isAny = first.host === '0.0.0.0' || first.host === '::';
+  return { host: isAny ? location.hostname : first.host, port: first.port };
 }
 
-/** @param {string} to @returns {[string, string][]} what it is, and what to type */
+/** @param {string} to @returns {[string, string][]} what it is, and what to type; nothing where SMTP does not listen */
 function snippets(to) {
-  const { host, port } = smtp();
+  const listener = smtp();
+  if (!listener) return [];
+  const { host, port } = listener;
   const at = `${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`;
   return [
     ['swaks', `swaks --to ${to} --server ${at}`],
@@ -176,26 +190,61 @@ function snippets(to) {
 }
 
 /** @param {string} to */
-const snippetList = (to) => html`<div class="snippets">${snippets(to).map(
-  ([name, text]) => html`<figure class="snippet">
-    <figcaption>${name}</figcaption>${copyButton(text, t.copySnippet(name), { word: t.copy })}
-    <pre tabindex="0" aria-label=${name}>${text}</pre>
-  </figure>`,
-)}</div>`;
+function snippetList(to) {
+  const list = snippets(to);
+  if (!list.length) return nothing;
+  return html`<div class="snippets">${list.map(
+    ([name, text]) => html`<figure class="snippet">
+      <figcaption>${name}</figcaption>${copyButton(text, t.copySnippet(name), { word: t.copy })}
+      <pre tabindex="0" aria-label=${name}>${text}</pre>
+    </figure>`,
+  )}</div>`;
+}
+
+/**
+ * Opens a mailbox of another browser, or of a call.
+ * @param {string} mailbox
+ * @param {() => void} [cancel] where it can be left
+ */
+export const tokenForm = (mailbox, cancel) => html`<form class="token-form" @submit=${(/** @type {SubmitEvent} */ event) => {
+  event.preventDefault();
+  const fields = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  void useToken(String(fields.get('address')).trim(), String(fields.get('token')).trim());
+}}>
+  <label>${t.addressLabel}<span class="field"><input name="address" required autocomplete="off" autocapitalize="none" spellcheck="false" .value=${mailbox} ?autofocus=${cancel && !mailbox}></span></label>
+  <label>${t.token}<span class="field"><input name="token" type="password" required autocomplete="off" ?autofocus=${cancel && mailbox}></span></label>
+  ${state.tokenTry.isWrong ? html`<p class="wrong" role="alert">${t.tokenWrong}</p>` : nothing}
+  <p class="dialog-actions">${cancel ? html`<button type="button" class="button" @click=${cancel}>${t.cancel}</button>` : nothing}
+    <button class="button primary" ?disabled=${state.tokenTry.busy}>${t.openMailbox}</button></p>
+</form>`;
+
+/** The start page where mailboxes ask for tokens: make one, or open one. @param {string|null} mailbox what was asked for */
+const tokenWelcome = (mailbox) => html`<section class="welcome" aria-label=${t.tokenWelcomeTitle}>
+  <div class="welcome-body">
+    <h1>${t.tokenWelcomeTitle}</h1><p class="lead">${t.tokenWelcomeLead}</p>
+    ${mailbox === null ? addressForm('welcome') : nothing}
+    <h2>${mailbox === null ? t.openWithToken : t.openThisWithToken(mailbox)}</h2>
+    <div class="boxed">${state.dialog?.kind === 'token' ? nothing : tokenForm(mailbox ?? '')}</div>
+  </div>
+</section>`;
 
 /** Instead of an empty list. */
 export function welcome() {
   const { mailbox } = state.route;
+  if (!canRead(mailbox)) return tokenWelcome(mailbox);
   const domain = state.domains.find((each) => each !== '*') ?? 'example.com';
   const isFirst = mailbox === null && counts().messages === 0;
+  const token = isTokenMode() && mailbox !== null ? api.tokens.get(mailbox) : undefined;
+  const list = snippetList(mailbox ?? `hello@${domain}`);
   return html`<section class="welcome" aria-label=${t.welcomeTitle}>
     <div class="welcome-body">
       ${mailbox === null
-        ? html`<h1>${isFirst ? t.welcomeTitle : t.nothingHere}</h1><p class="lead">${isTokenMode() ? t.tokenLead : t.welcomeLead}</p>${addressForm('welcome')}`
+        ? html`<h1>${isFirst ? t.welcomeTitle : t.nothingHere}</h1><p class="lead">${t.welcomeLead}</p>${addressForm('welcome')}`
         : html`<p class="eyebrow"><span class="pulse ${state.live.kind}"></span>${t.waitingForMail}</p>
           <h1 class="big-address"><span>${mailbox}</span>${copyButton(mailbox, t.copyAddress, { word: t.copy, kind: 'primary' })}</h1>
-          <p class="lead">${t.waitingLead}</p>`}
-      ${mailbox === null && isTokenMode() ? nothing : html`<h2>${t.sendFirst}</h2>${snippetList(mailbox ?? `hello@${domain}`)}`}
+          <p class="lead">${t.waitingLead}</p>
+          ${token ? html`<p class="own-token">${icons.key}<span>${t.tokenKept}</span>${copyButton(token, t.copyToken, { word: t.copyToken, kind: '' })}</p>` : nothing}`}
+      ${list === nothing ? nothing : html`<h2>${t.sendFirst}</h2>${list}`}
     </div>
   </section>`;
 }

@@ -24,6 +24,8 @@ export class Failure extends Error {
 }
 
 const TIMEOUT_MS = 20_000;
+/** Emptying a large store is one call. */
+const EMPTYING_MS = 600_000;
 
 /** Tokens by mailbox, for servers that ask for one. */
 export const tokens = {
@@ -49,15 +51,15 @@ export const tokens = {
 /**
  * @param {string} method
  * @param {string} path below /v1
- * @param {{body?: unknown, token?: string, keepalive?: boolean, signal?: AbortSignal}} [options]
+ * @param {{body?: unknown, token?: string, keepalive?: boolean, signal?: AbortSignal, patience?: number}} [options]
  * @returns {Promise<Response>}
  */
-async function send(method, path, { body, token, keepalive, signal } = {}) {
+async function send(method, path, { body, token, keepalive, signal, patience = TIMEOUT_MS } = {}) {
   /** @type {Record<string, string>} */
   const headers = {};
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (token) headers.authorization = `Bearer ${token}`;
-  const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(patience);
   let response;
   try {
     response = await fetch(`v1/${path}`, {
@@ -101,15 +103,7 @@ const page = (answer) => ({ items: answer.items, next: answer.next_cursor ?? nul
 /** @returns {Promise<Server>} */
 export async function server() {
   const { version, smtp, access } = await get('server');
-  return {
-    version,
-    access,
-    smtp: smtp.map((/** @type {string} */ url) => {
-      // Browsers take addresses with schemes that they do not know apart in their own ways.
-      const { hostname, port } = new URL(url.replace(/^\w+:/, 'http:'));
-      return { host: hostname, port: Number(port || 25) };
-    }),
-  };
+  return { version, access, smtp: smtp.map((/** @type {any} */ { host, port }) => ({ host, port })) };
 }
 
 /** Domains that accept mail, the default first; `*` stands for any. @returns {Promise<string[]>} */
@@ -140,7 +134,11 @@ export const extendMailbox = async (address, ttl) =>
 export const deleteMailbox = (address) => send('DELETE', mailboxPath(address), { token: tokens.get(address) });
 
 /** @param {string} address */
-export const emptyMailbox = (address) => send('DELETE', `${mailboxPath(address)}/messages`, { token: tokens.get(address) });
+export const emptyMailbox = (address) =>
+  send('DELETE', `${mailboxPath(address)}/messages`, { token: tokens.get(address), patience: EMPTYING_MS });
+
+/** All mail of all mailboxes. @returns {Promise<number>} how many messages went */
+export const emptyAll = async () => (await (await send('DELETE', 'messages', { patience: EMPTYING_MS })).json()).deleted;
 
 /**
  * Newest first.
@@ -156,8 +154,11 @@ export async function messages({ mailbox, q, after, limit, signal }) {
 /** @param {string} address @param {string} id @param {AbortSignal} [signal] @returns {Promise<Detail>} */
 export async function message(address, id, signal) {
   const raw = await get(messagePath(address, id), { token: tokens.get(address), signal });
+  const attachments = raw.attachments.filter((/** @type {any} */ { inline }) => !inline);
   return {
-    summary: { ...raw, attachments: raw.attachments.filter((/** @type {any} */ { inline }) => !inline).length },
+    summary: { ...raw, attachments: attachments.length },
+    cc: raw.cc,
+    attachments: attachments.map((/** @type {any} */ { n, name, media_type, size }) => ({ n, name, type: media_type, size })),
     envelope: raw.envelope,
     headers: raw.headers,
     text: raw.text,

@@ -25,3 +25,17 @@ const paint = () => doc.setAttribute("theme", dark.matches ? "dark" : "light");
 dark.addEventListener("change", paint);
 paint();
 document.body.append(doc);
+
+// The renderer is made for wide windows: on a phone its table of problems becomes a list, and nothing hangs out.
+const narrow = new CSSStyleSheet();
+narrow.replaceSync(`@media (max-width: 599px) {
+  .section-gap, .section-gap--read-mode { padding: 0 12px; }
+  #api-info { margin-left: 0; }
+  #api-description { overflow-wrap: anywhere; }
+  #api-description :is(table, tbody) { display: block; width: auto; margin: 0; }
+  #api-description thead { display: none; }
+  #api-description tr { display: grid; grid-template-columns: 1fr auto; }
+  #api-description td { border: 0; padding: 8px; }
+  #api-description td:last-child { grid-column: 1 / -1; padding-top: 0; }
+}`);
+doc.shadowRoot?.adoptedStyleSheets.push(narrow);

@@ -63,6 +63,7 @@ export const number = (count) => formatter(Intl.NumberFormat, {}).format(count);
 
 /** @param {number} bytes */
 export function size(bytes) {
+  if (bytes < 1_000) return `${number(bytes)}\u00a0B`;
   const [unit, value] =
     bytes < 1e6 ? ['kilobyte', bytes / 1e3] : bytes < 1e9 ? ['megabyte', bytes / 1e6] : ['gigabyte', bytes / 1e9];
   const digits = value < 10 ? 1 : 0;

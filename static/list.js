@@ -6,8 +6,7 @@ import { clearSelection, open, remove, search, selectAll, toggleSelected } from 
 import * as format from './i18n.js';
 import { t } from './i18n.js';
 import { keyOf } from './messages.js';
-import { changed, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
-import { findCode } from './text.js';
+import { canRead, changed, counts, linkTo, live, loadMore, reloadList, rows, setRead, state, totalRows } from './store.js';
 import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** @import {Summary} from './types.js' */
 
@@ -116,20 +115,10 @@ function onRowClick(event, key) {
   else open(key);
 }
 
-/** @type {WeakMap<Summary, string|null>} */
-const codes = new WeakMap();
-
-/** @param {Summary} message */
-function codeOf(message) {
-  let code = codes.get(message);
-  if (code === undefined) codes.set(message, (code = findCode(`${message.subject}\n${message.preview}`)));
-  return code;
-}
-
 /** @param {Summary} message @param {number} at */
 function row(message, at) {
   const key = keyOf(message);
-  const code = codeOf(message);
+  const [code] = message.codes;
   const isSelected = state.selected.has(key);
   const sender = partyName(message.from) || t.noSender;
   const age = format.age(message.received_at);
@@ -174,15 +163,17 @@ function rowsInSight() {
 function head() {
   const { mailbox, q } = state.route;
   const onlyUnread = /(^|\s)is:unread(\s|$)/.test(q);
-  const title = q ? t.searchResults : (mailbox ?? t.allMail);
-  const loaded = rows().length;
+  const isStart = mailbox === null && !canRead(mailbox);
+  const title = isStart ? t.mailboxes : q ? t.searchResults : (mailbox ?? t.allMail);
+  const { unread } = (mailbox === null ? counts() : state.mailboxes.get(mailbox)) ?? { unread: 0 };
+  const [figure, ...word] = t.messageCount(q ? rows().length : totalRows()).split(' ');
   const isOpenEnded = q && state.list.next !== null;
   return html`<header class="list-head">
     ${iconButton(icons.menu, t.mailboxes, () => (state.drawer = true), { kind: 'quiet only-narrow' })}
     <h1 title=${title}>${title}</h1>
-    <span class="total">${state.list.isLoaded ? `${format.number(q ? loaded : totalRows())}${isOpenEnded ? '+' : ''}` : ''}</span>
+    ${isStart ? nothing : html`<span class="total">${state.list.isLoaded ? html`<span>${figure}${isOpenEnded ? '+' : ''}</span> <span>${word.join(' ')}</span>` : nothing}</span>
     <button type="button" class="button quiet chip" aria-pressed=${String(onlyUnread)} @click=${() =>
-      search(onlyUnread ? q.replace(/(^|\s)is:unread(?=\s|$)/, '').trim() : `${q} is:unread`.trim())}>${t.unread}</button>
+      search(onlyUnread ? q.replace(/(^|\s)is:unread(?=\s|$)/, '').trim() : `${q} is:unread`.trim())}>${unread && !q ? t.unreadCount(unread) : t.unread}</button>`}
   </header>`;
 }
 
@@ -211,15 +202,21 @@ function strip() {
   return nothing;
 }
 
+const searchHelp = () => html`<button type="button" class="button" @click=${() => search('')}>${t.clearSearch}</button>
+  <dl class="operators" aria-label=${t.searchSyntax}>${t.operators.map(([term, meaning]) => html`<dt>${term}</dt><dd>${meaning}</dd>`)}</dl>`;
+
 function emptyState() {
   const { listFailure, route } = state;
+  // A search that cannot be read fails again, however often it is tried.
+  if (listFailure && route.q && listFailure.cause === 'invalid') {
+    return html`<div class="empty-list">${icons.search}<p>${t.badSearch(listFailure.detail)}</p>${searchHelp()}</div>`;
+  }
   if (listFailure) {
     return html`<div class="empty-list"><p>${t.failure(listFailure.cause, listFailure.detail)}</p>
       <button type="button" class="button" @click=${reloadList}>${t.tryAgain}</button></div>`;
   }
   if (route.q) {
-    return html`<div class="empty-list">${icons.search}<p>${t.nothingFound(route.q)}</p>
-      <button type="button" class="button" @click=${() => search('')}>${t.clearSearch}</button></div>`;
+    return html`<div class="empty-list">${icons.search}<p>${t.nothingFound(route.q)}</p>${searchHelp()}</div>`;
   }
   return html`<div class="empty-list">${icons.inbox}<p>${t.noMail}</p></div>`;
 }

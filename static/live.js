@@ -148,9 +148,13 @@ export class Live {
   /** @param {{mailbox?: string, problem: {type: string, title?: string, status: number}}} frame */
   #takeError({ mailbox, problem }) {
     const subscription = mailbox === undefined ? undefined : this.#subscriptions.get(mailbox);
-    if (problem.status === 503) this.#socket?.close();
-    else if (mailbox !== undefined && subscription?.since && problem.type.endsWith(':bad-cursor')) this.follow(mailbox, null, subscription.token);
+    if (problem.status === 503) return this.#socket?.close();
+    // The connection itself is fine.
+    this.#becomeLive();
+    if (mailbox !== undefined && problem.status === 404) this.#subscriptions.delete(mailbox);
+    if (mailbox !== undefined && subscription?.since && problem.type.endsWith(':bad-cursor')) this.follow(mailbox, null, subscription.token);
     else console.warn('mailroom:', mailbox ?? '', problem.title ?? problem.type);
+    return undefined;
   }
 
   #becomeLive() {

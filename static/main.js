@@ -1,19 +1,19 @@
 // Draws the page and starts it. Every change draws the whole page again; lit-html touches only what differs.
 
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
-import { carryOutAll, deleteMailbox, emptyMailbox, search, undo, useToken } from './actions.js';
-import { nothingOpen, sidebar, welcome } from './addresses.js';
+import { carryOutAll, deleteMailbox, emptyAll, emptyMailbox, search, undo } from './actions.js';
+import { nothingOpen, sidebar, tokenForm, welcome } from './addresses.js';
 import { language, setLanguage, t } from './i18n.js';
 import { keyList, listenToKeys } from './keys.js';
 import { isListEmpty, listPane, settleList } from './list.js';
 import { messagePane } from './message.js';
 import { announceArrival, ring, setNotifies, showUnread } from './notify.js';
 import { onSystemTheme, settings } from './settings.js';
-import { changed, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
+import { begin, canRead, changed, counts, isTokenMode, live, onArrival, onChange, say, start, state } from './store.js';
 import { dialog, iconButton, icons, onValue, openDialogs } from './widgets.js';
 /** @import {Language} from './i18n.js' */
 
-const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:'];
+const SEARCH_WORDS = ['from:', 'to:', 'subject:', 'has:attachment', 'is:unread', 'before:', 'after:', 'larger:', 'smaller:', 'tag:'];
 const TYPING_MS = 250;
 /** @type {[Language, string, string][]} */
 const LANGUAGES = [['en', 'EN', 'English'], ['zh', '中文', '中文']];
@@ -51,8 +51,8 @@ function searchField() {
 /** A word and a colour. */
 function liveWord() {
   const { live: connection } = state;
-  // Without a token there is nothing to follow.
-  if (isTokenMode() && state.mailboxes.size === 0) return nothing;
+  // Before the server says who may read, and without a token, there is nothing to follow.
+  if (!state.server || (isTokenMode() && state.mailboxes.size === 0)) return nothing;
   const seconds = connection.kind === 'waiting' ? Math.max(1, Math.ceil((connection.until - Date.now()) / 1000)) : 0;
   const word = connection.kind === 'waiting' ? t.live.waiting(seconds) : t.live[connection.kind];
   return html`<button type="button" class="status ${connection.kind}" role="status" title=${t.liveHint[connection.kind]} @click=${() => live.connectNow()}>
@@ -109,19 +109,6 @@ function closeDialog() {
   state.dialog = null;
 }
 
-/** @param {string} mailbox @param {boolean} wrong @param {boolean} busy */
-const tokenForm = (mailbox, wrong, busy) => html`<form class="token-form" @submit=${(/** @type {SubmitEvent} */ event) => {
-  event.preventDefault();
-  const fields = new FormData(/** @type {HTMLFormElement} */ (event.target));
-  void useToken(String(fields.get('address')).trim(), String(fields.get('token')).trim());
-}}>
-  <p>${t.tokenLead}</p>
-  <label>${t.addressLabel}<span class="field"><input name="address" required autocomplete="off" spellcheck="false" .value=${mailbox} ?autofocus=${!mailbox}></span></label>
-  <label>${t.token}<span class="field"><input name="token" type="password" required autocomplete="off" ?autofocus=${Boolean(mailbox)}></span></label>
-  ${wrong ? html`<p class="wrong" role="alert">${t.tokenWrong}</p>` : nothing}
-  <p class="dialog-actions"><button type="button" class="button" @click=${closeDialog}>${t.cancel}</button><button class="button primary" ?disabled=${busy}>${t.openMailbox}</button></p>
-</form>`;
-
 /** @param {string} question @param {string} verb @param {() => unknown} act */
 const confirmation = (question, verb, act) => html`<p>${question}</p>
   <p class="dialog-actions"><button type="button" class="button" autofocus @click=${closeDialog}>${t.cancel}</button>
@@ -138,7 +125,9 @@ function openDialog() {
     case 'keys':
       return dialog(t.keys.help, keyList(), closeDialog);
     case 'token':
-      return dialog(t.tokenTitle, tokenForm(shown.mailbox, shown.wrong, shown.busy), closeDialog);
+      return dialog(t.tokenTitle, html`<p>${t.tokenLead}</p>${tokenForm(shown.mailbox, closeDialog)}`, closeDialog);
+    case 'empty-all':
+      return dialog(t.emptyAll, confirmation(t.emptyAllQuestion(counts().messages), t.empty, emptyAll), closeDialog);
     case 'delete-mailbox':
       return dialog(t.deleteMailbox, confirmation(t.deleteMailboxQuestion(shown.mailbox), t.delete, () => deleteMailbox(shown.mailbox)), closeDialog);
     case 'empty-mailbox':
@@ -156,8 +145,17 @@ function snackbar() {
     <button type="button" class="button link" @click=${undo}>${t.undo}<kbd>z</kbd></button></div>`;
 }
 
+/** Instead of everything, when the server does not say what it is. @param {import('./types.js').Silence} silence */
+function silent({ failure, until }) {
+  const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
+  return html`<main class="silent" role="alert"><div>${icons.mailbox}
+    <p>${failure.cause === 'network' ? t.serverSilent(seconds) : `${t.failure(failure.cause, failure.detail)} ${t.askingAgain(seconds)}`}</p>
+    <button type="button" class="button" @click=${begin}>${t.tryAgain}</button></div></main>`;
+}
+
 function page() {
-  const isWelcome = isListEmpty() && !state.route.q && !state.shown;
+  if (state.silence) return html`${topBar()} ${silent(state.silence)}`;
+  const isWelcome = isListEmpty() && (!state.route.q || !canRead(state.route.mailbox)) && !state.shown;
   const pane = state.shown ? 'message' : 'list';
   return html`${topBar()}
     <main class="panes show-${pane} ${isWelcome ? 'is-welcome' : ''} ${state.drawer ? 'drawer-open' : ''}">
@@ -170,7 +168,11 @@ function page() {
 
 const app = /** @type {HTMLElement} */ (document.getElementById('app'));
 
+let drawn = state.route;
+
 onChange(() => {
+  if (state.route !== drawn) closeMenu();
+  drawn = state.route;
   render(page(), app);
   openDialogs();
   settleList();
@@ -185,11 +187,16 @@ addEventListener('keydown', ({ key }) => {
   if (key === 'Escape') closeMenu();
 });
 addEventListener('pagehide', carryOutAll);
+addEventListener('pageshow', closeMenu);
+// A click into the message is one outside, and is told nowhere else.
+addEventListener('blur', () => {
+  if (document.activeElement instanceof HTMLIFrameElement) closeMenu();
+});
 document.addEventListener('click', ({ target }) => {
   if (!(target instanceof Element && target.closest('details.menu'))) closeMenu();
 });
 setInterval(() => {
-  if (state.live.kind === 'waiting') changed();
+  if (state.live.kind === 'waiting' || state.silence) changed();
 }, 1_000);
 setInterval(changed, 20_000);
 

@@ -2,10 +2,10 @@
 
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import * as api from './api.js';
-import { close, openTab, remove } from './actions.js';
+import { close, openTab, remove, search, setTags } from './actions.js';
 import * as format from './i18n.js';
 import { t } from './i18n.js';
-import { partsTab } from './parts.js';
+import { iconOf, partsTab } from './parts.js';
 import { TABS } from './route.js';
 import { settings } from './settings.js';
 import { asFailure, changed, openMessage, setRead, shownSummary, state } from './store.js';
@@ -18,12 +18,16 @@ import { copyButton, iconButton, icons, partyName } from './widgets.js';
 /** Of a text or a source, in characters; the rest is in the download. */
 const MOST_SHOWN = 1_000_000;
 const MOST_MATCHES = 2_000;
+/** Attachments shown before the others are asked for. */
+const FIRST_FILES = 3;
 
 /** What belongs to the message in sight and is forgotten with it. */
 const fresh = () => ({
   remote: false,
   rawHeaders: false,
   linksOpen: false,
+  tagOpen: false,
+  filesOpen: false,
   /** @type {string|null} */
   source: null,
   /** @type {api.Failure|null} */
@@ -45,8 +49,8 @@ function currentTab(detail) {
   return detail.hasHtml ? 'html' : 'text';
 }
 
-/** Whether a tab can be opened now, for keys. @param {Tab} tab */
-export const hasTab = (tab) => Boolean(state.shown?.detail && tabsOf(state.shown.detail).includes(tab));
+/** Whether a tab can be opened, for keys; of a message on its way, any. @param {Tab} tab */
+export const hasTab = (tab) => Boolean(state.shown && (!state.shown.detail || tabsOf(state.shown.detail).includes(tab)));
 
 /** @param {Party|null} party */
 const partyFull = (party) =>
@@ -57,11 +61,52 @@ const partyFull = (party) =>
 /** @param {string} name a steady colour for a sender */
 const hue = (name) => [...name].reduce((sum, char) => (sum * 31 + (char.codePointAt(0) ?? 0)) % 360, 7);
 
-/** @param {Summary} summary */
-function header(summary) {
+/** A tag finds its like; the last one is being typed. @param {Summary} summary */
+function tagLine({ mailbox, id, tags }) {
+  if (!tags.length && !view.tagOpen) return nothing;
+  const set = (/** @type {string[]} */ next) => void setTags(`${mailbox}/${id}`, next);
+  const add = (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const tag = String(new FormData(form).get('tag')).trim();
+    if (tag && !tags.includes(tag)) set([...tags, tag]);
+    form.reset();
+    if (!tag) view.tagOpen = false;
+  };
+  return html`<div class="tags">${tags.map(
+      (tag) => html`<span class="tag"><button type="button" title=${t.searchTag(tag)} @click=${() => search(`tag:"${tag}"`)}>${tag}</button><button type="button"
+        title=${t.removeTag(tag)} aria-label=${t.removeTag(tag)} @click=${() => set(tags.filter((each) => each !== tag))}>${icons.close}</button></span>`,
+    )}${view.tagOpen
+      ? html`<form @submit=${add}><label class="field"><span class="sr">${t.addTag}</span><input name="tag" maxlength="64" placeholder=${t.addTag} autocomplete="off"
+          @keydown=${(/** @type {KeyboardEvent} */ event) => {
+            if (event.key === 'Escape') view.tagOpen = false;
+          }}></label></form>`
+      : iconButton(icons.plus, t.addTag, openTag)}</div>`;
+}
+
+function openTag() {
+  view.tagOpen = true;
+  changed();
+  setTimeout(() => /** @type {HTMLElement|null} */ (document.querySelector('.tags input'))?.focus(), 50);
+}
+
+/** @param {Detail} detail */
+function attachmentStrip({ attachments, summary: { mailbox, id } }) {
+  if (!attachments.length) return nothing;
+  const hasMore = attachments.length > FIRST_FILES + 1 && !view.filesOpen;
+  return html`<ul class="attachments" aria-label=${t.attachmentCount(attachments.length)}>${attachments.slice(0, hasMore ? FIRST_FILES : undefined).map(
+    ({ n, name, type, size }) => html`<li><a class="button" href=${api.urls.part(mailbox, id, n, true)} download=${name} title=${`${t.downloadPart(name)} (${type})`}>
+      ${iconOf({ name, type })}<span class="part-name">${name}</span><span class="part-size">${format.size(size)}</span>${icons.download}</a></li>`,
+  )}${hasMore ? html`<li><button type="button" class="button quiet" @click=${() => (view.filesOpen = true)}>${icons.clip}<span>${t.allAttachments(attachments.length)}</span></button></li>` : nothing}</ul>`;
+}
+
+/** @param {Summary} summary @param {Party[]} cc */
+function header(summary, cc) {
   const sender = partyName(summary.from) || '?';
   const { mailbox, id } = summary;
-  const to = summary.to.map((party) => partyName(party)).filter(Boolean);
+  const names = (/** @type {Party[]} */ parties) => parties.map((party) => partyName(party)).filter(Boolean);
+  const to = names(summary.to);
+  const copies = t.cc(names(cc).join(', '));
   return html`<header class="message-head">
     <div class="message-bar">
       ${iconButton(icons.back, t.back, close, { key: 'u', kind: 'quiet back only-narrow' })}
@@ -69,6 +114,7 @@ function header(summary) {
       ${summary.is_read
         ? iconButton(icons.mailbox, t.markUnread, () => void setRead([`${mailbox}/${id}`], false), { key: 'r' })
         : iconButton(icons.opened, t.markRead, () => void setRead([`${mailbox}/${id}`], true), { key: 'r' })}
+      ${iconButton(icons.tag, t.addTag, openTag)}
       <a class="button quiet" href=${api.urls.raw(mailbox, id)} download=${`${id}.eml`} title=${t.download} aria-label=${t.download}>${icons.download}</a>
       ${iconButton(icons.trash, t.delete, () => remove([`${mailbox}/${id}`]), { key: '#', kind: 'quiet danger' })}
       ${iconButton(icons.close, t.close, close, { key: 'u', kind: 'quiet only-wide' })}
@@ -79,7 +125,9 @@ function header(summary) {
       <p class="when"><time datetime=${summary.received_at} title=${format.dateTime(summary.received_at)}>${format.relative(summary.received_at)}</time></p>
       <p class="to">${t.to(to.join(', ') || mailbox)}${to.includes(mailbox) || !to.length ? nothing : html` <span class="in">${t.inMailbox(mailbox)}</span>`}</p>
       <p class="expires">${summary.expires_at ? t.expires(format.relative(summary.expires_at)) : nothing}</p>
+      ${cc.length ? html`<p class="to cc" title=${copies}>${copies}</p>` : nothing}
     </div>
+    ${tagLine(summary)}
   </header>`;
 }
 
@@ -248,9 +296,9 @@ export function messagePane() {
   if (viewOf !== shown.key) [view, viewOf] = [fresh(), shown.key];
   const summary = shownSummary();
   return html`<article class="message" aria-label=${summary?.subject ?? t.messages} aria-busy=${String(!shown.detail && !shown.failure)}>
-    ${shown.failure ? notThere(shown.failure) : summary ? header(summary) : bones()}
+    ${shown.failure ? notThere(shown.failure) : summary ? header(summary, shown.detail?.cc ?? []) : bones()}
     ${shown.detail
-      ? html`${shown.detail.isDamaged ? html`<p class="remote">${t.damaged}</p>` : nothing}${findings(shown.detail)}${tabBar(shown.detail)}${panel(shown.detail)}`
+      ? html`${shown.detail.isDamaged ? html`<p class="remote">${t.damaged}</p>` : nothing}${attachmentStrip(shown.detail)}${findings(shown.detail)}${tabBar(shown.detail)}${panel(shown.detail)}`
       : shown.failure ? nothing : bones()}
   </article>`;
 }

@@ -21,7 +21,7 @@ const contents = new Map();
 /** @type {string} the open part's address */
 let openPart = '';
 
-/** @param {Part} part @returns {Kind|null} how it can be shown */
+/** @param {{type: string, name: string}} part @returns {Kind|null} how it can be shown */
 function kindOf({ type, name }) {
   if (/^image\/(png|jpeg|gif|webp|avif|bmp)$/.test(type)) return 'image';
   if (type === 'application/pdf') return 'pdf';
@@ -31,9 +31,9 @@ function kindOf({ type, name }) {
   return null;
 }
 
-/** @param {Part} part */
-function iconOf(part) {
-  if (part.children.length) return icons.folder;
+/** @param {{type: string, name: string, children?: Part[]}} part */
+export function iconOf(part) {
+  if (part.children?.length) return icons.folder;
   const kind = kindOf(part);
   return kind === 'image' ? icons.image : kind === 'calendar' ? icons.calendar : kind === 'contacts' ? icons.person : icons.file;
 }

@@ -4,7 +4,7 @@ import * as api from './api.js';
 import { Live } from './live.js';
 import { MessageList, keyOf } from './messages.js';
 import * as route from './route.js';
-/** @import {Deletion, Detail, Dialog, LiveState, MailEvent, Mailbox, Route, Server, Shown, Summary} from './types.js' */
+/** @import {Deletion, Detail, Dialog, LiveState, MailEvent, Mailbox, Route, Server, Shown, Silence, Summary} from './types.js' */
 
 const FIRST_PAGE = 100;
 const NEXT_PAGE = 500;
@@ -17,6 +17,8 @@ export const state = {
   route: route.parse(location.hash),
   /** @type {Server|null} */
   server: null,
+  /** @type {Silence|null} */
+  silence: null,
   /** @type {string[]} */
   domains: [],
   /** @type {Map<string, Mailbox>} */
@@ -42,6 +44,8 @@ export const state = {
   live: { kind: 'connecting' },
   /** @type {Dialog|null} */
   dialog: null,
+  /** How the last token that was typed in fares. */
+  tokenTry: { busy: false, isWrong: false },
   /** One sentence for the user. */
   notice: '',
   /** On narrow windows: the mailboxes are open over the list. */
@@ -136,6 +140,9 @@ export function counts() {
 
 export const isTokenMode = () => state.server?.access === 'token';
 
+/** Whether this browser may read the mailbox, as far as it knows. @param {string|null} mailbox null is all mail */
+export const canRead = (mailbox) => !isTokenMode() || (mailbox !== null && api.tokens.get(mailbox) !== undefined);
+
 /** @returns {Summary|null} */
 export function shownSummary() {
   if (!state.shown) return null;
@@ -146,36 +153,40 @@ export function shownSummary() {
 
 export async function start() {
   addEventListener('popstate', () => show(route.parse(location.hash), 'none'));
-  await loadServer();
+  await begin();
+}
+
+const ASK_AGAIN_MS = 3_000;
+let askTimer = 0;
+
+/** Asks the server what it is, until it says so: everything else depends on whether mailboxes are open. */
+export async function begin() {
+  clearTimeout(askTimer);
+  try {
+    [state.server, state.domains] = await Promise.all([api.server(), api.domains()]);
+  } catch (error) {
+    state.silence = { failure: asFailure(error), until: Date.now() + ASK_AGAIN_MS };
+    askTimer = setTimeout(begin, ASK_AGAIN_MS);
+    return changed();
+  }
+  state.silence = null;
   if (isTokenMode()) return startWithTokens();
   openMessage();
   return void (await Promise.all([loadMailboxes(), openList()]));
 }
 
-async function loadServer() {
-  const [server, domains] = await Promise.allSettled([api.server(), api.domains()]);
-  state.server =
-    server.status === 'fulfilled' ? server.value : { version: '', smtp: [{ host: '', port: 2525 }], access: 'open' };
-  if (domains.status === 'fulfilled') state.domains = domains.value;
-}
-
-function startWithTokens() {
+async function startWithTokens() {
+  await loadMailboxes();
   const addresses = Object.keys(api.tokens.all());
   for (const address of addresses) live.follow(address, null, api.tokens.get(address));
-  const wanted = state.route.mailbox ?? state.route.message?.mailbox ?? addresses[0] ?? null;
-  if (wanted === null) {
-    state.mailboxesLoaded = true;
-    state.list.endPage({ items: [], next: null, cursor: null }, true);
-    return changed();
-  }
-  void loadMailboxes();
-  if (api.tokens.get(wanted)) show({ ...state.route, mailbox: wanted }, 'replace', true);
-  else askToken(wanted);
+  const mailbox = state.route.mailbox ?? state.route.message?.mailbox ?? addresses[0] ?? null;
+  show({ ...state.route, mailbox }, 'replace', true);
 }
 
 /** @param {string} mailbox */
 export function askToken(mailbox) {
-  state.dialog = { kind: 'token', mailbox, wrong: false, busy: false };
+  state.tokenTry = { busy: false, isWrong: false };
+  state.dialog = { kind: 'token', mailbox };
   changed();
 }
 
@@ -193,6 +204,7 @@ export function show(next, history, anew = false) {
   if (history !== 'none' && url !== location.hash) globalThis.history[`${history}State`](null, '', url);
   state.route = next;
   state.drawer = false;
+  if (!state.server) return changed();
   if (anew || before.mailbox !== next.mailbox || before.q !== next.q) void openList();
   openMessage();
   changed();
@@ -208,14 +220,19 @@ let listRequest = null;
 
 async function openList() {
   const { mailbox, q } = state.route;
-  if (isTokenMode() && mailbox !== null && !api.tokens.get(mailbox)) askToken(mailbox);
   listRequest?.abort();
   listNumber += 1;
   state.list = new MessageList(mailbox, q);
   state.selected.clear();
   state.current = null;
   state.unseenAbove = 0;
-  await loadPage(true);
+  if (canRead(mailbox)) return loadPage(true);
+  // Instead of the list stands what opens a mailbox.
+  state.listBusy = false;
+  state.listFailure = null;
+  state.list.endPage({ items: [], next: null, cursor: null }, true);
+  if (mailbox !== null) askToken(mailbox);
+  return changed();
 }
 
 export async function reloadList() {
@@ -306,10 +323,14 @@ async function listedMailboxes() {
   return found;
 }
 
-/** Those that the kept tokens open. */
+/** Those that the kept tokens open. What a token does not open any more is forgotten. */
 async function ownMailboxes() {
   const addresses = Object.keys(api.tokens.all());
   const answers = await Promise.allSettled(addresses.map((address) => api.mailbox(address)));
+  answers.forEach((answer, i) => {
+    const isGone = answer.status === 'rejected' && asFailure(answer.reason).cause === 'missing';
+    if (isGone) api.tokens.set(addresses[i] ?? '', null);
+  });
   return new Map(
     answers.flatMap((answer) => (answer.status === 'fulfilled' ? [[answer.value.address, answer.value]] : [])),
   );
@@ -408,6 +429,21 @@ export async function setRead(keys, isRead) {
     if (answer.status === 'rejected' && summary) replaceSummary(summary);
   });
   changed();
+}
+
+/** Changes a message here and on the server, and takes it back where the server refuses. @param {string} key @param {Partial<Summary>} change */
+export async function changeMessage(key, change) {
+  const summary = state.list.get(key) ?? details.get(key)?.summary;
+  if (!summary) return;
+  replaceSummary({ ...summary, ...change });
+  changed();
+  try {
+    await api.updateMessage(summary.mailbox, summary.id, change);
+  } catch (error) {
+    replaceSummary(summary);
+    changed();
+    throw error;
+  }
 }
 
 /** @param {Summary} message */

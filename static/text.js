@@ -1,4 +1,4 @@
-// Reading text: links, codes and matches in it; calendar invitations (RFC 5545) and contact cards (RFC 6350) as far as
+// Reading text: links and matches in it; calendar invitations (RFC 5545) and contact cards (RFC 6350) as far as
 // a person wants to see them. Pure.
 
 /** @typedef {{text: string, href?: string}} Piece */
@@ -38,27 +38,6 @@ function trimLink(link) {
     else if (!'.,;:!?*_|。，；：！？）】》'.includes(last)) break;
   }
   return link.slice(0, end);
-}
-
-const KEYWORD =
-  /\b(?:codes?|otp|pin|passcode|one[- ]time|verif\w*|confirm\w*|2fa|mfa|tan|sign[- ]?in|log[- ]?in|código|codice|kode)\b|验证码|校验码|动态码|确认码|code ?:/gi;
-const CANDIDATE =
-  /(?<![\w.,#$€£¥/:@+-])(?:\d{4,8}|\d{3}[- ]\d{3}|(?=[A-Z\d]*\d)(?=[A-Z\d]*[A-Z])[A-Z\d]{6,8})(?![\w/:@%-]|[.,]\d)/g;
-const REACH = 80;
-
-/** The code a person was sent this for: the candidate nearest to a word that says so. @param {string} text @returns {string|null} */
-export function findCode(text) {
-  const words = [...text.matchAll(KEYWORD)].map(({ index, 0: word }) => index + word.length / 2);
-  let best = null;
-  let bestDistance = REACH;
-  let next = 0;
-  for (const { index, 0: code } of text.matchAll(CANDIDATE)) {
-    while ((words[next] ?? Infinity) < index) next += 1;
-    const isYear = /^(?:19|20)\d\d$/.test(code);
-    const distance = Math.min(index - (words[next - 1] ?? -Infinity), (words[next] ?? Infinity) - index) + (isYear ? REACH / 2 : 0);
-    if (distance < bestDistance) [best, bestDistance] = [code, distance];
-  }
-  return best;
 }
 
 /** Cuts text at what is searched for. @param {string} text @param {string} wanted @param {number} most @returns {{text: string, isMatch: boolean}[]} */

@@ -21,6 +21,8 @@ export interface Summary {
   attachments: number;
   is_read: boolean;
   tags: string[];
+  /** In subject and preview, the likeliest first. */
+  codes: string[];
 }
 
 /** One node of the MIME tree. */
@@ -35,6 +37,16 @@ export interface Part {
   children: Part[];
 }
 
+/** What came with the message, as its header names it. */
+export interface Attachment {
+  n: number;
+  name: string;
+  /** Media type, lower case. */
+  type: string;
+  /** Bytes after decoding. */
+  size: number;
+}
+
 export interface Envelope {
   reverse_path: string;
   recipients: string[];
@@ -45,6 +57,9 @@ export interface Envelope {
 
 export interface Detail {
   summary: Summary;
+  cc: Party[];
+  /** Without what belongs to the html. */
+  attachments: Attachment[];
   envelope: Envelope | null;
   /** `raw` is the whole field as it came. */
   headers: { name: string; value: string; raw: string }[];
@@ -72,6 +87,7 @@ export interface Mailbox {
 
 export interface Server {
   version: string;
+  /** Where SMTP listens: IP addresses; the unspecified one is all of that machine's. */
   smtp: { host: string; port: number }[];
   access: 'open' | 'token';
 }
@@ -111,6 +127,13 @@ export interface Route {
   q: string;
 }
 
+/** The server did not say what it is: nothing can be shown until it does. */
+export interface Silence {
+  failure: import('./api.js').Failure;
+  /** When it is asked again, in milliseconds since the epoch. */
+  until: number;
+}
+
 /** The message in the right pane, on its way, there, or failed. */
 export interface Shown {
   key: string;
@@ -127,5 +150,6 @@ export interface Deletion {
 
 export type Dialog =
   | { kind: 'keys' }
-  | { kind: 'token'; mailbox: string; wrong: boolean; busy: boolean }
+  | { kind: 'token'; mailbox: string }
+  | { kind: 'empty-all' }
   | { kind: 'delete-mailbox' | 'empty-mailbox'; mailbox: string };

@@ -33,15 +33,15 @@ export async function copyAndSay(text) {
 /**
  * @param {string} text what is copied
  * @param {string} label what the button is called
- * @param {{word?: string, kind?: string}} [look] a word beside the icon; a class
+ * @param {{word?: string, kind?: string, icon?: View}} [look] a word beside the icon; a class
  */
-export function copyButton(text, label, { word = '', kind = 'quiet' } = {}) {
+export function copyButton(text, label, { word = '', kind = 'quiet', icon = icons.copy } = {}) {
   const isDone = copied === text;
   return html`<button type="button" class="button ${kind} ${isDone ? 'done' : ''}" title=${isDone ? t.copied : label}
     aria-label=${isDone ? t.copied : label} @click=${(/** @type {Event} */ event) => {
       event.stopPropagation();
       void copyAndSay(text);
-    }}>${isDone ? icons.check : icons.copy}${word ? html`<span>${isDone ? t.copied : word}</span>` : nothing}</button>`;
+    }}>${isDone ? icons.check : icon}${word ? html`<span>${isDone ? t.copied : word}</span>` : nothing}</button>`;
 }
 
 /**
@@ -103,6 +103,7 @@ export const icons = {
   moon: icon(svg`<path d="M16.5 11.7A6.8 6.8 0 0 1 8.3 3.5a6.8 6.8 0 1 0 8.2 8.2z"/>`),
   sliders: icon(svg`<path d="M3 6h7M14 6h3M3 14h3M10 14h7"/><circle cx="12" cy="6" r="2"/><circle cx="8" cy="14" r="2"/>`),
   keyboard: icon(svg`<rect x="2.5" y="5" width="15" height="10.5" rx="1.6"/><path d="M5.5 8.2h.01M8.5 8.2h.01M11.5 8.2h.01M14.5 8.2h.01M6.5 12.3h7"/>`),
+  tag: icon(svg`<path d="M3.5 9.7V3.5h6.2l7 7-6.2 6.2z"/><circle cx="6.8" cy="6.8" r=".7"/>`),
   link: icon(svg`<path d="M8.5 11.5a3 3 0 0 0 4.3 0l2.9-2.9a3 3 0 0 0-4.3-4.3l-1 1M11.5 8.5a3 3 0 0 0-4.3 0l-2.9 2.9a3 3 0 0 0 4.3 4.3l1-1"/>`),
   key: icon(svg`<circle cx="6.5" cy="13.5" r="3.2"/><path d="m9 11 7-7M13 7l2.5 2.5"/>`),
   image: icon(svg`<rect x="3" y="4" width="14" height="12" rx="1.6"/><circle cx="7.3" cy="8.2" r="1.3"/><path d="m3.5 14.5 4-3.5 3 2.5 3-3 3.5 3.5"/>`),

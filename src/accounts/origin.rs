@@ -36,6 +36,20 @@ pub fn check(host: Option<&str>, origin: Option<&str>, allowed: &[String]) -> Re
     }
 }
 
+/// What an operator does about a refused Host. The name is a stranger's: only what a name may be made of is repeated, and
+/// no more of it than a name may have.
+#[must_use]
+pub fn advice(authority: Option<&str>) -> String {
+    const LONGEST: usize = 253;
+    let Some(authority) = authority.filter(|authority| !authority.is_empty()) else {
+        return "the request names no host".to_owned();
+    };
+    let name = host_name(authority).unwrap_or(authority);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let name: String = name.chars().take(LONGEST).map(|c| if plain(c) { c } else { '?' }).collect();
+    format!("add \"{name}\" to [http] allowed_hosts (MAILROOM__HTTP__ALLOWED_HOSTS)")
+}
+
 /// The name of `name[:port]`, without the port and a final dot; `[v6]` keeps its brackets.
 fn host_name(authority: &str) -> Option<&str> {
     let name = if let Some(rest) = authority.strip_prefix('[') {
@@ -67,7 +81,7 @@ fn same_name(entry: Option<&str>, name: &str) -> bool {
 }
 
 fn is_own(origin: &str, host: &str, allowed: &[String]) -> bool {
-    // "null" (a sandboxed frame, a file) has no scheme and is nobody's.
+    // "null" (a sandboxed frame, a file) has no scheme and is nobody's; `web::host` makes an exception for pictures.
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = match scheme {
         "http" => ":80",
@@ -128,6 +142,23 @@ mod tests {
             assert_eq!(check(Some(host), None, &allowed()), Err(Foreign::Host), "{host}");
         }
         assert_eq!(check(None, None, &allowed()), Err(Foreign::Host));
+    }
+
+    #[test]
+    fn a_refused_name_is_repeated_without_what_no_name_has() {
+        let end = " to [http] allowed_hosts (MAILROOM__HTTP__ALLOWED_HOSTS)";
+        for (host, name) in [
+            ("mailroom:8080", "mailroom"),
+            ("MX.example.", "MX.example"),
+            ("a\"<script>\u{1b}[2J", "a??script??[2J"),
+            ("bücher", "b?cher"),
+            ("x:y", "x:y"),
+        ] {
+            assert_eq!(advice(Some(host)), format!("add \"{name}\"{end}"), "{host}");
+        }
+        assert!(advice(Some(&"x".repeat(9_000))).len() < 400);
+        assert_eq!(advice(None), "the request names no host");
+        assert_eq!(advice(Some("")), "the request names no host");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::io::{self, ErrorKind};
 
 use crate::startup::StartError;
 use crate::store::OpenError;
+use crate::store::backup::BackupError;
+use crate::store::check::CheckError;
 
 /// The command line cannot be understood.
 pub const USAGE: u8 = 64;
 /// Something needed is not there: a port is taken, a server does not answer, the database does not open.
 pub const UNAVAILABLE: u8 = 69;
-/// The data directory cannot be made or written.
+/// A directory cannot be made or written, or is not empty where it must be.
 pub const CANT_CREATE: u8 = 73;
 /// Reading or writing failed.
 pub const IO: u8 = 74;
@@ -31,16 +33,35 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             StartError::PortTaken { .. } | StartError::Listen { .. } => UNAVAILABLE,
         });
     }
-    if let Some(open) = cause.downcast_ref::<OpenError>() {
-        return Some(match open {
-            OpenError::InUse { .. } => TEMPORARY,
-            OpenError::Io { .. } => CANT_CREATE,
-            OpenError::Unsupported(_) => CONFIG,
-            OpenError::Newer { .. } | OpenError::Database { .. } => UNAVAILABLE,
+    if let Some(open) = cause.downcast_ref() {
+        return Some(of_open(open));
+    }
+    if let Some(check) = cause.downcast_ref() {
+        return Some(match check {
+            CheckError::Open(open) => of_open(open),
+            CheckError::Missing(_) | CheckError::Database { .. } => UNAVAILABLE,
+            CheckError::Io { .. } => IO,
+        });
+    }
+    if let Some(backup) = cause.downcast_ref() {
+        return Some(match backup {
+            BackupError::Open(open) => of_open(open),
+            BackupError::NotEmpty(_) => CANT_CREATE,
+            BackupError::Io { .. } => IO,
+            BackupError::Missing(_) | BackupError::Database { .. } | BackupError::Segment(_) => UNAVAILABLE,
         });
     }
     let io = cause.downcast_ref::<io::Error>()?;
     Some(if io.kind() == ErrorKind::AddrInUse { UNAVAILABLE } else { IO })
+}
+
+const fn of_open(error: &OpenError) -> u8 {
+    match error {
+        OpenError::InUse { .. } => TEMPORARY,
+        OpenError::Io { .. } | OpenError::Make { .. } | OpenError::NotADirectory { .. } => CANT_CREATE,
+        OpenError::Unsupported(_) => CONFIG,
+        OpenError::Newer { .. } | OpenError::Database { .. } => UNAVAILABLE,
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +73,10 @@ mod tests {
     fn the_first_cause_that_has_a_code_decides() {
         let in_use = OpenError::InUse { path: "/d".into() };
         assert_eq!(code(&anyhow::Error::from(in_use).context("starting")), TEMPORARY);
+        assert_eq!(code(&anyhow::Error::from(BackupError::NotEmpty("/d".into()))), CANT_CREATE);
+        let open = || OpenError::InUse { path: "/d".into() };
+        assert_eq!(code(&anyhow::Error::from(BackupError::Open(open()))), TEMPORARY);
+        assert_eq!(code(&anyhow::Error::from(CheckError::Open(open()))), TEMPORARY);
         assert_eq!(code(&anyhow::Error::from(StartError::Config(crate::config::Problems(Vec::new())))), CONFIG);
         assert_eq!(code(&anyhow::Error::from(io::Error::from(ErrorKind::PermissionDenied))), IO);
         assert_eq!(code(&anyhow!("anything else")), UNAVAILABLE);

@@ -20,8 +20,8 @@ mod stress;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 a check found something wrong; 64 the command line is wrong; 69 something needed is not there \
-(a port is taken, a server does not answer); 73 the data directory cannot be written; 74 reading or writing failed; \
-75 the data directory is in use; 78 the configuration is wrong.";
+(a port is taken, a server does not answer); 73 a directory cannot be made or written, or is not empty where it must be; \
+74 reading or writing failed; 75 the data directory is in use; 78 the configuration is wrong.";
 
 /// A mail platform in one binary: receives over SMTP, stores durably, shows and pushes every message.
 #[derive(Debug, Parser)]

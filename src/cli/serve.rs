@@ -3,13 +3,13 @@
 //! A first SIGTERM or SIGINT lets everything that was promised finish; a second one ends the process at once.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::{App, Extras};
-use crate::config::{Config, Flag, Problems, Sources, check, load};
+use crate::config::{Config, Findings, Flag, Problems, Sources, check, load, strangers};
+use crate::settings::Listen;
 use crate::startup::StartError;
 use crate::telemetry::{self, Recorder};
 
@@ -19,15 +19,15 @@ use crate::telemetry::{self, Recorder};
 pub struct Options {
     #[command(flatten)]
     pub place: Place,
-    /// Receive SMTP here instead of 127.0.0.1:2525
+    /// Receive SMTP here instead of 127.0.0.1:2525; a port alone is one of 127.0.0.1
     #[arg(long, value_name = "ADDR")]
-    pub smtp: Option<SocketAddr>,
+    pub smtp: Option<Listen>,
     /// Serve dashboard, API and WebSocket here instead of 127.0.0.1:8080
     #[arg(long, value_name = "ADDR")]
-    pub http: Option<SocketAddr>,
+    pub http: Option<Listen>,
     /// Serve health and metrics here instead of 127.0.0.1:8025
     #[arg(long, value_name = "ADDR")]
-    pub ops: Option<SocketAddr>,
+    pub ops: Option<Listen>,
 }
 
 /// Which configuration and which data: what the commands beside `serve` need of it.
@@ -50,8 +50,7 @@ pub struct Place {
 /// # Errors
 /// The configuration is wrong, or something could not be started.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let config = read(options)?;
-    let findings = check(&config);
+    let (config, findings) = examine(options)?;
     if !findings.problems.is_empty() {
         return Err(StartError::Config(Problems(findings.problems)).into());
     }
@@ -122,14 +121,34 @@ fn greet(app: &App, data: &Path) -> std::io::Result<()> {
     }
 }
 
+/// The configuration that these flags and this environment give, and what is to be said of it.
+///
+/// # Errors
+/// [`StartError::Config`] with everything that cannot be read.
+pub fn examine(options: &Options) -> Result<(Config, Findings), StartError> {
+    let Findings { mut problems, mut warnings } = strangers(&environment());
+    let config = match read(options) {
+        Ok(config) => config,
+        Err(StartError::Config(Problems(mut all))) => {
+            all.append(&mut problems);
+            return Err(StartError::Config(Problems(all)));
+        }
+        Err(error) => return Err(error),
+    };
+    let found = check(&config);
+    problems.extend(found.problems);
+    warnings.extend(found.warnings);
+    Ok((config, Findings { problems, warnings }))
+}
+
 /// The configuration that these flags and this environment give.
 ///
 /// # Errors
 /// [`StartError::Config`] with everything that is wrong.
 pub fn read(options: &Options) -> Result<Config, StartError> {
     let mut flags = options.place.flags();
-    let uri = |addr: SocketAddr| toml::Value::Array(vec![format!("smtp://{addr}").into()]);
-    let text = |addr: SocketAddr| toml::Value::String(addr.to_string());
+    let uri = |addr: Listen| toml::Value::Array(vec![format!("smtp://{addr}").into()]);
+    let text = |addr: Listen| toml::Value::String(addr.to_string());
     let listeners = [
         ("--smtp", "smtp", options.smtp.map(uri)),
         ("--http", "http", options.http.map(text)),

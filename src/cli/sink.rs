@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,8 @@ use anyhow::{Context, anyhow};
 use mailin_embedded::response::{INTERNAL_ERROR, OK};
 use mailin_embedded::{Handler, Response, Server, SslConfig};
 
+use crate::settings::Listen;
+
 const LIMITS: &str = "\
 What this sink does not do (it is for testing senders, `mailroom serve` is the real server): it answers 500 to \
 MAIL FROM:<> and to SIZE=, so bounces cannot be sent to it; it reads lines of any length; it ends a message at LF \".\" \
@@ -24,9 +26,9 @@ CRLF as well; it gives no greeting to clients beyond its threads until one is fr
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = LIMITS)]
 pub struct Options {
-    /// Where to listen
+    /// Where to listen; a port alone is one of 127.0.0.1
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2526")]
-    listen: SocketAddr,
+    listen: Listen,
     /// Keep every message as a file here instead of throwing it away
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -47,7 +49,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
     }
-    let listener = crate::startup::listen(options.listen, "the sink", "--listen")?;
+    let listener = crate::startup::listen(options.listen.0, "the sink", "--listen")?;
     listener.set_nonblocking(false)?;
     let addr = listener.local_addr()?;
     let totals = Arc::new(Totals::default());

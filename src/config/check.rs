@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Config, Problem};
 use crate::inbound::config::AccessMode;
+use crate::settings::Wrong;
 
 /// What a reading of the whole configuration found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,15 +15,20 @@ pub struct Findings {
     pub warnings: Vec<Problem>,
 }
 
-/// Looks at the settings together.
+/// Looks at the settings: what each section says of its own, then what lies between two of them.
 #[must_use]
 pub fn check(config: &Config) -> Findings {
     let mut findings = Findings::default();
+    for (name, section) in config.sections() {
+        for (setting, text) in Wrong::of(section) {
+            findings.problem(&format!("{name}.{setting}"), text);
+        }
+    }
+    check_addresses(config, &mut findings);
     check_smtp(config, &mut findings);
     check_domains(config, &mut findings);
     check_http(config, &mut findings);
     check_ops(config, &mut findings);
-    check_log(config, &mut findings);
     findings
 }
 
@@ -36,31 +42,39 @@ impl Findings {
     }
 }
 
+/// The kernel gives an address to one listener.
+fn check_addresses(config: &Config, findings: &mut Findings) {
+    let setting = |name| match name {
+        "SMTP" => "smtp.listen",
+        "HTTP" => "http.listen",
+        _ => "ops.listen",
+    };
+    let listeners = config.listeners();
+    for (index, (name, addr)) in listeners.iter().enumerate() {
+        let taken = listeners.iter().take(index).find(|(_, other)| is_same(*addr, *other));
+        if let Some((other, other_addr)) = taken {
+            findings.problem(
+                setting(*name),
+                format!("{addr} will not do beside {} at {other_addr}; possible: another port", setting(*other)),
+            );
+        }
+    }
+}
+
+/// Whether both cannot be had: `0.0.0.0` takes the port of every address. A listener of IPv6 takes none of IPv4.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && overlap
+}
+
 fn check_smtp(config: &Config, findings: &mut Findings) {
     if config.smtp.listen.is_empty() {
         findings.warning("smtp.listen", "is empty: no mail is received");
     }
-    for url in &config.smtp.listen {
-        let address = url.strip_prefix("smtp://").and_then(|rest| rest.parse::<SocketAddr>().ok());
-        match address {
-            None => findings.problem(
-                "smtp.listen",
-                format!("{url:?} is not smtp://ADDRESS:PORT; for example listen = [\"smtp://127.0.0.1:2525\"]"),
-            ),
-            Some(address)
-                if !address.ip().is_loopback() && config.domains.accept.iter().any(|domain| domain == "*") =>
-            {
-                findings
-                    .warning("domains.accept", format!("\"*\" on {address}: it takes mail for every domain there is"));
-            }
-            Some(_) => {}
-        }
-    }
-    if config.smtp.max_bytes_in_flight < config.smtp.max_message_size {
-        findings.problem(
-            "smtp.max_bytes_in_flight",
-            format!("{} is less than max_message_size: no large message would pass", config.smtp.max_bytes_in_flight),
-        );
+    let all = config.domains.accept.iter().any(|domain| domain == "*");
+    let addresses = config.listeners().into_iter().filter(|(name, _)| *name == "SMTP").map(|(_, address)| address);
+    for address in addresses.filter(|address| all && !address.ip().is_loopback()) {
+        findings.warning("domains.accept", format!("\"*\" on {address}: it takes mail for every domain there is"));
     }
 }
 
@@ -72,7 +86,7 @@ fn check_domains(config: &Config, findings: &mut Findings) {
 
 /// Nobody shows everybody's mail to a network by accident.
 fn check_http(config: &Config, findings: &mut Findings) {
-    let listen = config.http.listen;
+    let listen = config.http.listen.0;
     if listen.ip().is_loopback() || config.mailboxes.access != AccessMode::Open {
         return;
     }
@@ -90,16 +104,10 @@ fn check_http(config: &Config, findings: &mut Findings) {
 }
 
 fn check_ops(config: &Config, findings: &mut Findings) {
-    let listen = config.ops.listen;
+    let listen = config.ops.listen.0;
     if !listen.ip().is_loopback() {
         findings
             .warning("ops.listen", format!("{listen} is not loopback: anyone who reaches it reads health and metrics"));
-    }
-}
-
-fn check_log(config: &Config, findings: &mut Findings) {
-    if let Err(text) = config.log.filter() {
-        findings.problem("log.level", text);
     }
 }
 
@@ -112,14 +120,162 @@ mod tests {
         assert_eq!(check(&Config::default()), Findings::default());
     }
 
-    #[test]
-    fn a_listener_that_cannot_be_read_shows_one_that_can() {
+    /// What is said of a configuration that differs from the default in these settings, written as TOML.
+    fn problems(settings: &[(&str, &str)]) -> Vec<String> {
         let mut config = Config::default();
-        config.smtp.listen = vec!["127.0.0.1:25".into()];
-        let problem = check(&config).problems.remove(0).to_string();
+        for (name, value) in settings {
+            let (section, key) = name.split_once('.').unwrap();
+            let table: toml::Table = format!("value = {value}").parse().unwrap();
+            config.section_mut(section).unwrap().set(key, table["value"].clone()).unwrap();
+        }
+        check(&config).problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_would_break_the_server_is_one_line_with_what_is_possible() {
+        for (setting, value, line) in [
+            ("smtp.max_sessions", "0", "0 will not do; possible: 1 or more"),
+            ("smtp.max_sessions_per_client", "0", "0 will not do; possible: 1 or more"),
+            ("smtp.max_recipients", "0", "0 will not do; possible: 1 or more"),
+            ("smtp.max_message_size", "\"0\"", "0 will not do; possible: 1KiB or more"),
+            (
+                "smtp.hostname",
+                "\"a b\"",
+                "\"a b\" will not do; possible: a host name in ASCII, or \"\" for this machine's",
+            ),
+            ("smtp.read_timeout", "\"0s\"", "0s will not do; possible: 1s or more"),
+            (
+                "smtp.listen",
+                "[\"mail.example:25\"]",
+                "\"mail.example:25\" will not do; possible: smtp://ADDRESS:PORT, as in listen = [\"smtp://127.0.0.1:2525\"]",
+            ),
+            (
+                "smtp.max_bytes_in_flight",
+                "\"1MiB\"",
+                "1MiB will not do; possible: max_message_size (10MiB) or more: no large message would pass",
+            ),
+            ("mailboxes.message_ttl", "\"0s\"", "0s will not do; possible: 1s or more"),
+            ("mailboxes.max_messages", "0", "0 will not do; possible: 1 or more"),
+            (
+                "domains.accept",
+                "[\"example.com\", \"a@b.c\"]",
+                "\"a@b.c\" will not do; possible: \"*\", a domain, or \"*.\" and a domain, as in accept = [\"example.com\", \
+                 \"*.example.org\"]",
+            ),
+            (
+                "domains.default",
+                "\"a b\"",
+                "\"a b\" will not do; possible: a domain, as in default = \"mailroom.test\"",
+            ),
+            (
+                "http.allowed_hosts",
+                "[\"http://x.y/z\"]",
+                "\"http://x.y/z\" will not do; possible: \"name\" or \"name:port\", as in allowed_hosts = [\"mail.example.com\"]",
+            ),
+            (
+                "database.url",
+                "\"postgres://x\"",
+                "\"postgres://x\" will not do; possible: \"sqlite:PATH\", or \"\" for mailroom.db in the data directory",
+            ),
+            ("bodies.compact_below", "500", "500 will not do; possible: 0 to 100"),
+            ("sockets.silence", "\"30s\"", "30s will not do; possible: more than ping (30s)"),
+            (
+                "ops.listen",
+                "8080",
+                "127.0.0.1:8080 will not do beside http.listen at 127.0.0.1:8080; possible: another port",
+            ),
+            (
+                "http.listen",
+                "2525",
+                "127.0.0.1:2525 will not do beside smtp.listen at 127.0.0.1:2525; possible: another port",
+            ),
+            ("runtime.data", "\"\"", "\"\" will not do; possible: a directory, as in data = \"data\""),
+            ("runtime.stop_within", "\"0\"", "0s will not do; possible: 1s or more"),
+            (
+                "log.level",
+                "\"verbose\"",
+                "\"verbose\" will not do; possible: \"error\", \"warn\", \"info\", \"debug\" or \"trace\", and behind commas \
+                 PART=LEVEL, as in \"info,mailroom::store=debug\"",
+            ),
+        ] {
+            assert_eq!(problems(&[(setting, value)]), [format!("{setting}: {line}")]);
+        }
+    }
+
+    #[test]
+    fn what_an_operator_may_well_want_is_taken() {
+        for (setting, value) in [
+            ("smtp.listen", "[\"2525\", \"smtp://localhost:2526\", \":2527\"]"),
+            ("smtp.hostname", "\"mx_1.example.com\""),
+            ("smtp.min_data_rate", "0"),
+            ("mailboxes.message_ttl", "\"never\""),
+            ("mailboxes.max_messages", "1"),
+            ("domains.accept", "[\"*.example.com\", \"bücher.example\", \"localhost\"]"),
+            ("domains.default", "\"Mail.Example\""),
+            ("http.allowed_hosts", "[\"mailroom:8080\"]"),
+            ("http.listen", "0"),
+            ("database.url", "\"sqlite:/srv/mail.db\""),
+            ("database.min_free", "0"),
+            ("database.list_cache", "\"0\""),
+            ("bodies.compact_below", "100"),
+            ("log.level", "\"warn,mailroom::store=debug\""),
+        ] {
+            assert_eq!(problems(&[(setting, value)]), Vec::<String>::new(), "{setting} = {value}");
+        }
+    }
+
+    /// Amounts of which nothing at all makes sense.
+    const MAY_BE_NONE: [&str; 6] = [
+        "smtp.min_data_rate",
+        "database.min_free",
+        "database.list_cache",
+        "bodies.compact_below",
+        "http.workers",
+        "http.mailboxes_per_minute",
+    ];
+
+    #[test]
+    fn every_amount_has_a_lower_bound_or_may_be_none() {
+        let default = Config::default();
+        let mut amounts = 0;
+        for (section, table) in default.sections() {
+            for setting in table.settings() {
+                let name = format!("{section}.{}", setting.name);
+                let mut config = default.clone();
+                let zero = match table.get(setting.name).unwrap() {
+                    toml::Value::Integer(_) => toml::Value::Integer(0),
+                    toml::Value::String(text) if is_amount(&text) => toml::Value::from("0"),
+                    _ => continue,
+                };
+                amounts += 1;
+                let refused = config.section_mut(section).unwrap().set(setting.name, zero).is_err()
+                    || check(&config).problems.iter().any(|problem| problem.place == name);
+                assert_eq!(refused, !MAY_BE_NONE.contains(&name.as_str()), "{name}");
+            }
+        }
+        assert!(amounts > 35, "{amounts}");
+    }
+
+    fn is_amount(text: &str) -> bool {
+        use crate::mail::units::{Bytes, Limit, Period};
+        text.parse::<Limit<Period>>().is_ok() || text.parse::<Limit<Bytes>>().is_ok()
+    }
+
+    #[test]
+    fn an_address_is_given_to_one_listener() {
+        let both = |http: &str, ops: &str| {
+            let quoted = |text| format!("\"{text}\"");
+            let token = ("mailboxes.access", "\"token\"");
+            problems(&[token, ("http.listen", &quoted(http)), ("ops.listen", &quoted(ops))]).len()
+        };
+        assert_eq!(both("0.0.0.0:80", "127.0.0.1:80"), 1);
+        assert_eq!(both("127.0.0.1:80", "127.0.0.2:80"), 0);
+        assert_eq!(both("127.0.0.1:80", "[::]:80"), 0);
+        assert_eq!(both("127.0.0.1:0", "127.0.0.1:0"), 0);
+        let twice = problems(&[("smtp.listen", "[\"25\", \"smtp://127.0.0.1:25\"]")]);
         assert_eq!(
-            problem,
-            "smtp.listen: \"127.0.0.1:25\" is not smtp://ADDRESS:PORT; for example listen = [\"smtp://127.0.0.1:2525\"]"
+            twice,
+            ["smtp.listen: 127.0.0.1:25 will not do beside smtp.listen at 127.0.0.1:25; possible: another port"]
         );
     }
 
@@ -130,13 +286,6 @@ mod tests {
         assert_eq!(check(&config).warnings[0].place, "domains.accept");
         config.domains.accept = vec!["example.com".into()];
         assert_eq!(check(&config), Findings::default());
-    }
-
-    #[test]
-    fn a_message_must_fit_into_what_may_be_in_flight() {
-        let mut config = Config::default();
-        config.smtp.max_bytes_in_flight = crate::mail::units::Bytes::mib(1);
-        assert_eq!(check(&config).problems[0].place, "smtp.max_bytes_in_flight");
     }
 
     #[test]
@@ -164,12 +313,5 @@ mod tests {
         let findings = check(&config);
         assert!(findings.problems.is_empty());
         assert_eq!(findings.warnings[0].place, "ops.listen");
-    }
-
-    #[test]
-    fn a_log_filter_that_cannot_be_read_is_a_problem() {
-        let mut config = Config::default();
-        config.log.level = "mailroom=loud".into();
-        assert_eq!(check(&config).problems[0].place, "log.level");
     }
 }

@@ -3,12 +3,12 @@
 use super::Config;
 use crate::settings::Section;
 
-const HEAD: &str = "\
-# Mailroom: every setting, with its default behind a single '#'. Remove the '#' to change one.
+const HEAD: &str = r#"# Mailroom: every setting, with its default behind a single '#'. Remove the '#' to change one.
 #
 # The same settings are read from the environment, which wins over this file: [smtp] max_sessions is
-# MAILROOM__SMTP__MAX_SESSIONS. Flags of the command line win over both.
-";
+# MAILROOM__SMTP__MAX_SESSIONS=2000, and a list is MAILROOM__DOMAINS__ACCEPT='["example.com", "*.example.org"]', or a single
+# item without brackets and quotes. Flags of the command line win over both.
+"#;
 
 /// The example file; with every `#name = value` line uncommented it reads back to the defaults.
 #[must_use]

@@ -15,7 +15,7 @@ use super::nearest::nearest;
 use crate::settings::{Section, SetError};
 
 /// Environment variables of the configuration begin with this; `__` separates section and key.
-const PREFIX: &str = "MAILROOM__";
+pub const PREFIX: &str = "MAILROOM__";
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -121,19 +121,24 @@ fn apply_environment(config: &mut Config, environment: &[(String, String)]) -> V
     problems
 }
 
-/// A variable's text is a TOML value where it reads as one of the right type, and plain text otherwise, so that neither
-/// `2000` nor `10MiB` needs quotes.
+/// A variable's text is a TOML value where it reads as one of the right type, else plain text, so that neither `2000` nor
+/// `10MiB` needs quotes, else the only item of a list. An empty one is an empty list.
 fn apply_variable(config: &mut Config, name: &str, text: &str) -> Result<(), String> {
     let lower = name.to_lowercase();
     let Some((section, key)) = lower.split_once("__") else {
         return Err(format!("name it {PREFIX}SECTION__SETTING, as in {PREFIX}LOG__LEVEL"));
     };
-    let plain = Value::String(text.to_owned());
     let literal = ValueDeserializer::parse(text).ok().and_then(|value| Value::deserialize(value).ok());
-    let Some(literal) = literal else {
-        return set(config, section, key, plain);
-    };
-    set(config, section, key, literal).or_else(|error| set(config, section, key, plain).map_err(|_| error))
+    let plain = Value::String(text.to_owned());
+    let item = Value::Array(if text.is_empty() { Vec::new() } else { vec![plain.clone()] });
+    let mut first = None;
+    for value in literal.into_iter().chain([plain, item]) {
+        match set(config, section, key, value) {
+            Ok(()) => return Ok(()),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 fn set(config: &mut Config, section: &str, key: &str, value: Value) -> Result<(), String> {
@@ -273,12 +278,28 @@ mod tests {
             ("MAILROOM__RUNTIME__STOP_WITHIN", "10s"),
             ("MAILROOM__RUNTIME__DATA", "/var/lib/mailroom"),
             ("PATH", "/bin"),
-            ("MAILROOM_OTHER", "not ours"),
         ])
         .unwrap();
         assert_eq!(config.runtime.arbiters.get(), 2);
         assert_eq!(config.runtime.stop_within, Period::secs(10));
         assert_eq!(config.runtime.data, PathBuf::from("/var/lib/mailroom"));
+    }
+
+    #[test]
+    fn a_list_of_one_needs_no_brackets() {
+        let config = environment(&[
+            ("MAILROOM__DOMAINS__ACCEPT", "example.com"),
+            ("MAILROOM__SMTP__LISTEN", "2525"),
+            ("MAILROOM__HTTP__ALLOWED_HOSTS", ""),
+        ])
+        .unwrap();
+        assert_eq!(config.domains.accept, ["example.com"]);
+        assert_eq!(config.smtp.listen, ["2525"]);
+        assert!(config.http.allowed_hosts.is_empty());
+        let two = environment(&[("MAILROOM__DOMAINS__ACCEPT", "[\"a.example\", \"b.example\"]")]).unwrap();
+        assert_eq!(two.domains.accept, ["a.example", "b.example"]);
+        let error = environment(&[("MAILROOM__SMTP__MAX_SESSIONS", "many")]).unwrap_err().to_string();
+        assert!(error.contains("expected a whole number"), "{error}");
     }
 
     #[test]

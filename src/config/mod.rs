@@ -1,24 +1,27 @@
 //! The whole configuration: one field a stage, each declared in that stage's own `config.rs`.
 //!
 //! [`load`] reads it from defaults, a TOML file, the environment and flags, in this order, and reports everything that is
-//! wrong at once; [`check`] finds what is well formed but dangerous; [`example`] prints it. Callers: `cli`, and `app`,
+//! wrong at once; [`check`] finds what is well formed but would not do; [`strangers`] finds variables whose prefix is
+//! misspelt; [`example`] prints it. Callers: `cli`, and `app`,
 //! which hands every stage its own section.
 
 mod check;
 mod example;
 mod load;
 mod nearest;
+mod strangers;
 
 pub use check::{Findings, check};
 pub use example::example;
 pub use load::{Flag, Problem, Problems, Sources, load};
+pub use strangers::strangers;
 
 use std::net::SocketAddr;
 
 use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
-use crate::settings::Section;
+use crate::settings::{Check, Section, Wrong};
 use crate::store::{self, BodiesConfig, DatabaseConfig, SearchConfig};
 use crate::telemetry::config::LogConfig;
 
@@ -34,6 +37,16 @@ crate::settings! {
         /// How long a stop may take: what was promised is finished and flushed, idle sessions are told 421. Whatever is
         /// left at the end is cut off.
         pub stop_within: Period = Period::secs(30),
+    }
+}
+
+impl Check for RuntimeConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        if self.data.as_os_str().is_empty() {
+            wrong.refuse_text("data", "", "a directory, as in data = \"data\"");
+        }
+        wrong.within("arbiters", self.arbiters.get(), 1, 1_024);
+        wrong.least("stop_within", self.stop_within, Period::secs(1));
     }
 }
 
@@ -80,8 +93,8 @@ impl Config {
     /// Every address to listen on that can be read as one, with what it is for.
     #[must_use]
     pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let smtp = self.smtp.listen.iter().filter_map(|url| Some(("SMTP", url.strip_prefix("smtp://")?.parse().ok()?)));
-        smtp.chain([("HTTP", self.http.listen), ("operations", self.ops.listen)]).collect()
+        let smtp = self.smtp.listen.iter().filter_map(|url| Some(("SMTP", SmtpConfig::address(url).ok()?)));
+        smtp.chain([("HTTP", self.http.listen.0), ("operations", self.ops.listen.0)]).collect()
     }
 
     /// What the store is opened with: its own sections, the data directory, and what `[mailboxes]` says of lifetimes.

@@ -1,15 +1,18 @@
 //! Settings of receiving: `[smtp]`, `[mailboxes]`, `[domains]`.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::mail::address::Plus;
 use crate::mail::units::{Bytes, Count, Limit, Period};
+use crate::settings::{Check, Listen, ListenError, Wrong, is_domain};
 use crate::store::WhenFull;
 
 crate::settings! {
     /// `[smtp]`: the listeners and what one client may ask of them.
     pub struct SmtpConfig {
-        /// Where to listen; `smtp://address:port`.
+        /// Where to listen; `smtp://address:port`. Without an address it is a port of 127.0.0.1.
         pub listen: Vec<String> = vec!["smtp://127.0.0.1:2525".into()],
         /// The name this server gives itself in its greeting and in `Received`; empty: the machine's host name.
         pub hostname: String = String::new(),
@@ -37,6 +40,46 @@ crate::settings! {
         pub commit_timeout: Period = Period::secs(30),
         /// Lone CR or LF in a message: "refuse" (550) or "normalise" to CRLF.
         pub bare_line_ends: BareLineEnds = BareLineEnds::Refuse,
+    }
+}
+
+impl SmtpConfig {
+    /// What one item of `listen` means; `smtp://` may be left out.
+    ///
+    /// # Errors
+    /// It is no address with a port.
+    pub fn address(url: &str) -> Result<SocketAddr, ListenError> {
+        url.strip_prefix("smtp://").unwrap_or(url).parse().map(|Listen(address)| address)
+    }
+}
+
+impl Check for SmtpConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        for url in self.listen.iter().filter(|url| Self::address(url).is_err()) {
+            wrong.refuse_text("listen", url, "smtp://ADDRESS:PORT, as in listen = [\"smtp://127.0.0.1:2525\"]");
+        }
+        let is_name = |name: &str| name.is_empty() || (name.is_ascii() && is_domain(name));
+        if !is_name(&self.hostname) {
+            wrong.refuse_text("hostname", &self.hostname, "a host name in ASCII, or \"\" for this machine's");
+        }
+        wrong.least("max_sessions", self.max_sessions, 1);
+        wrong.least("max_sessions_per_client", self.max_sessions_per_client, 1);
+        wrong.least("max_recipients", self.max_recipients, 1);
+        wrong.least("max_message_size", self.max_message_size, Bytes::kib(1));
+        if self.max_bytes_in_flight < self.max_message_size {
+            let size = self.max_message_size;
+            wrong.refuse(
+                "max_bytes_in_flight",
+                self.max_bytes_in_flight,
+                format_args!("max_message_size ({size}) or more: no large message would pass"),
+            );
+        }
+        let second = Period::secs(1);
+        wrong.least("read_timeout", self.read_timeout, second);
+        wrong.least("write_timeout", self.write_timeout, second);
+        wrong.least("data_timeout", self.data_timeout, second);
+        wrong.least("max_errors", self.max_errors, 1);
+        wrong.least("commit_timeout", self.commit_timeout, second);
     }
 }
 
@@ -71,6 +114,22 @@ crate::settings! {
         pub idle: Period = Period::secs(60),
         /// How often to look for what has expired.
         pub expire_every: Period = Period::secs(10),
+    }
+}
+
+impl Check for MailboxesConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        if let Some(ttl) = self.message_ttl.0 {
+            wrong.least("message_ttl", ttl, Period::secs(1));
+        }
+        if let Some(messages) = self.max_messages.0 {
+            wrong.least("max_messages", messages, Count(1));
+        }
+        if let Some(bytes) = self.max_bytes.0 {
+            wrong.least("max_bytes", bytes, Bytes::kib(1));
+        }
+        wrong.least("idle", self.idle, Period::millis(10));
+        wrong.least("expire_every", self.expire_every, Period::millis(100));
     }
 }
 
@@ -126,5 +185,21 @@ crate::settings! {
         pub accept: Vec<String> = vec!["*".into()],
         /// The domain of generated addresses.
         pub default: String = "mailroom.test".into(),
+    }
+}
+
+impl Check for DomainsConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        let names = |pattern: &str| is_domain(pattern.strip_prefix("*.").unwrap_or(pattern));
+        for pattern in self.accept.iter().filter(|pattern| *pattern != "*" && !names(pattern)) {
+            wrong.refuse_text(
+                "accept",
+                pattern,
+                "\"*\", a domain, or \"*.\" and a domain, as in accept = [\"example.com\", \"*.example.org\"]",
+            );
+        }
+        if !is_domain(&self.default) {
+            wrong.refuse_text("default", &self.default, "a domain, as in default = \"mailroom.test\"");
+        }
     }
 }

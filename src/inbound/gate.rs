@@ -72,6 +72,12 @@ impl Gate {
         Room { gate: Arc::clone(self), bytes: 0 }
     }
 
+    /// What may be in flight in all.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)

@@ -230,7 +230,12 @@ impl SmtpSession {
     fn note_refusals(&mut self) {
         for refusal in self.server.take_refusals() {
             metrics::counter!(names::REFUSED, "reason" => refusal.name()).increment(1);
-            tracing::debug!(session.id = %self.id, client = %self.client, reply = refusal.name(), "refused");
+            let (id, client, reply) = (self.id, self.client, refusal.name());
+            if refusal.is_of_message() {
+                tracing::info!(session.id = %id, %client, reply, reason = refusal.text(), "message refused");
+            } else {
+                tracing::debug!(session.id = %id, %client, reply, "refused");
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::cursor::Cursor;
 use super::id::DeliveryId;
 use super::structure::{self, Structure};
 use super::time::Timestamp;
-use super::{clean, content, header, plain, preview};
+use super::{clean, content, extract, header, plain, preview};
 
 /// A display name and an address as a header wrote them, decoded (RFC 2047) and cleaned of control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -45,6 +45,8 @@ pub struct Summary {
     pub date: Option<Timestamp>,
     pub preview: Arc<str>,
     pub attachments: u32,
+    /// In subject and preview.
+    pub codes: Vec<String>,
     pub parse: Parse,
     /// The readable text for search and filters, at most 256 KiB of it.
     pub text: Arc<str>,
@@ -72,9 +74,9 @@ pub const MAX_TEXT: usize = 256 * 1024;
 pub fn summarize(raw: &[u8]) -> Summary {
     let structure = structure::scan(raw);
     // A message that is nothing but a nested one still has its own headers.
-    let mut summary = summarize_headers(raw);
+    let mut summary = headers(raw);
     if structure.exceeded {
-        return summary;
+        return with_codes(summary);
     }
     let view = body::view(raw, &structure);
     let text = readable(raw, &structure, &view, MAX_TEXT);
@@ -82,7 +84,7 @@ pub fn summarize(raw: &[u8]) -> Summary {
     summary.attachments = count(&view);
     summary.text = text.into();
     summary.parse = Parse::Whole;
-    summary
+    with_codes(summary)
 }
 
 /// Reads the headers alone.
@@ -90,6 +92,15 @@ pub fn summarize(raw: &[u8]) -> Summary {
 /// May panic where the parser does; see the module.
 #[must_use]
 pub fn summarize_headers(raw: &[u8]) -> Summary {
+    with_codes(headers(raw))
+}
+
+fn with_codes(mut summary: Summary) -> Summary {
+    summary.codes = extract::summary_codes(&summary.subject, &summary.preview);
+    summary
+}
+
+fn headers(raw: &[u8]) -> Summary {
     let mut summary = Summary { parse: Parse::HeadersOnly, ..Summary::default() };
     let (mut subject, mut from, mut sender, mut date, mut to) = (None, None, None, None, Vec::new());
     for (name, value) in header::fields(raw, 0) {
@@ -188,6 +199,8 @@ pub struct Listed {
     pub attachments: u32,
     pub is_read: bool,
     pub tags: Vec<String>,
+    /// One-time codes found in subject and preview, the likeliest first. The message itself and `wait` look at all of it.
+    pub codes: Vec<String>,
 }
 
 #[cfg(test)]

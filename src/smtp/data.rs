@@ -38,7 +38,9 @@ pub enum Fault {
     OutOfRoom,
     LineTooLong,
     HeaderTooBig,
-    BareLineEnd,
+    Nul,
+    BareCr,
+    BareLf,
     MessageTooBig,
 }
 
@@ -49,7 +51,9 @@ impl Fault {
             Self::OutOfRoom => reply::INSUFFICIENT_STORAGE,
             Self::LineTooLong => reply::LINE_TOO_LONG,
             Self::HeaderTooBig => reply::HEADER_TOO_BIG,
-            Self::BareLineEnd => reply::BARE_LINE_END,
+            Self::Nul => reply::NUL,
+            Self::BareCr => reply::BARE_CR,
+            Self::BareLf => reply::BARE_LF,
             Self::MessageTooBig => reply::MESSAGE_TOO_BIG,
         }
     }
@@ -108,7 +112,7 @@ impl Decoder {
                 }
                 // The CR stood alone; what follows it is looked at again as text.
                 (State::Cr | State::DotCr, _) => {
-                    self.bare_line_end(message);
+                    self.bare_line_end(Fault::BareCr, message);
                     self.state = State::Text;
                 }
                 (State::LineStart, _) => {
@@ -190,12 +194,12 @@ impl Decoder {
                 after
             }
             Some((b'\n', after)) => {
-                self.bare_line_end(message);
+                self.bare_line_end(Fault::BareLf, message);
                 after
             }
             Some((_nul, after)) => {
                 if self.limits.line_ends == LineEnds::Refuse {
-                    self.fail(Fault::BareLineEnd, message);
+                    self.fail(Fault::Nul, message);
                 }
                 after
             }
@@ -203,9 +207,9 @@ impl Decoder {
         }
     }
 
-    fn bare_line_end(&mut self, message: &mut Vec<u8>) {
+    fn bare_line_end(&mut self, fault: Fault, message: &mut Vec<u8>) {
         match self.limits.line_ends {
-            LineEnds::Refuse => self.fail(Fault::BareLineEnd, message),
+            LineEnds::Refuse => self.fail(fault, message),
             LineEnds::Normalise => self.end_line(message),
         }
     }
@@ -339,10 +343,24 @@ mod tests {
                     let input = [start, seed, b"x"].concat();
                     let decoded = decode_cut(limits, &input);
                     assert!(!decoded.ended, "{input:?}");
-                    let refused = (limits.line_ends == LineEnds::Refuse).then_some(Fault::BareLineEnd);
-                    assert_eq!(decoded.fault, refused, "{input:?}");
+                    let bare = matches!(decoded.fault, Some(Fault::Nul | Fault::BareCr | Fault::BareLf));
+                    assert_eq!(bare, limits.line_ends == LineEnds::Refuse, "{input:?}");
+                    assert!(bare || decoded.fault.is_none(), "{input:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn names_what_stood_alone() {
+        for (input, fault) in [
+            (&b"a\nb\r\n.\r\n"[..], Fault::BareLf),
+            (b"a\rb\r\n.\r\n", Fault::BareCr),
+            (b"a\r\r\n.\r\n", Fault::BareCr),
+            (b"a\0b\r\n.\r\n", Fault::Nul),
+            (b"\0\r\n.\rx\n\r\n.\r\n", Fault::BareLf),
+        ] {
+            assert_eq!(decode_cut(LIMITS, input).fault, Some(fault), "{input:?}");
         }
     }
 
@@ -361,7 +379,7 @@ mod tests {
             (b"ab\r\n\r\nabcd\r\n", None),
             (b"ab\r\n\r\nabcde\r\n", Some(Fault::MessageTooBig)),
             (b"\r\nabcde\r\n", Some(Fault::LineTooLong)),
-            (b"\r\n\nabcd\r\n", Some(Fault::BareLineEnd)),
+            (b"\r\n\nabcd\r\n", Some(Fault::BareLf)),
             (b"\r\n..abc\r\n\r\n", None),
             (b"\r\n...abc\r\n", Some(Fault::LineTooLong)),
         ] {

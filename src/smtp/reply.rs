@@ -51,6 +51,12 @@ impl Reply {
         self.code >= 400 && self.code < 500
     }
 
+    /// Says no for good to a message as it is: whoever makes it has to mend it.
+    #[must_use]
+    pub fn is_of_message(&self) -> bool {
+        [MESSAGE_TOO_BIG, HEADER_TOO_BIG, LINE_TOO_LONG, BARE_CR, BARE_LF, NUL, LOOP].contains(self)
+    }
+
     /// Appends the reply as one line.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_text(self.text, out);
@@ -153,8 +159,12 @@ replies! {
     MESSAGE_TOO_BIG "message_too_big" = 552 "5.3.4" "Message too big";
     HEADER_TOO_BIG "header_too_big" = 552 "5.3.4" "Header section too big";
     LINE_TOO_LONG "line_too_long" = 550 "5.6.0" "Text line too long";
-    /// A CR or LF that stands alone, or a NUL (RFC 5321 §2.3.8, §4.5.2).
-    BARE_LINE_END "bare_line_end" = 550 "5.6.0" "Message contains a lone CR, a lone LF or a NUL";
+    /// A CR that stands alone (RFC 5321 §2.3.8).
+    BARE_CR "bare_cr" = 550 "5.6.0" "Message contains a lone CR; lines end with CR LF";
+    /// A LF that stands alone (RFC 5321 §2.3.8).
+    BARE_LF "bare_lf" = 550 "5.6.0" "Message contains a lone LF; lines end with CR LF";
+    /// RFC 5321 §4.5.2.
+    NUL "nul" = 550 "5.6.0" "Message contains a NUL";
     LOOP "loop" = 554 "5.4.6" "Too many hops: mail loop";
     INSUFFICIENT_STORAGE "insufficient_storage" = 452 "4.3.1" "Insufficient storage, try again later";
     TEMPORARY_FAILURE "temporary_failure" = 451 "4.3.0" "Temporary failure, try again later";

@@ -1,6 +1,7 @@
 //! `[sockets]`: how much one WebSocket client may ask for, and how long a silent or slow one is kept.
 
 use crate::mail::units::{Bytes, Period};
+use crate::settings::{Check, Wrong};
 
 crate::settings! {
     /// The WebSocket endpoint `/v1/ws`.
@@ -30,5 +31,26 @@ crate::settings! {
         pub close_timeout: Period = Period::secs(5),
         /// When the store or a mailbox could not answer for a client, how long to wait before asking again.
         pub retry: Period = Period::millis(500),
+    }
+}
+
+impl Check for Config {
+    fn check(&self, wrong: &mut Wrong) {
+        let second = Period::secs(1);
+        wrong.least("max_clients", self.max_clients, 1);
+        wrong.least("max_subscriptions", self.max_subscriptions, 1);
+        wrong.least("max_pending", self.max_pending, 1);
+        wrong.least("max_message", self.max_message, Bytes::kib(1));
+        wrong.least("inbox", self.inbox, 1);
+        wrong.least("max_unwritten", self.max_unwritten, Bytes::kib(1));
+        wrong.least("page", self.page, 1);
+        wrong.least("ping", self.ping, second);
+        if self.silence <= self.ping {
+            // A client that answers every ping would be given up before the first.
+            wrong.refuse("silence", self.silence, format_args!("more than ping ({})", self.ping));
+        }
+        wrong.least("write_timeout", self.write_timeout, second);
+        wrong.least("close_timeout", self.close_timeout, Period::millis(100));
+        wrong.least("retry", self.retry, Period::millis(10));
     }
 }

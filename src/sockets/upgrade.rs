@@ -4,6 +4,7 @@
 //! outside the App and its middleware. So the checks that the App makes for others are made here: path, method, Host
 //! and Origin, then the handshake (RFC 6455 §4.2.1). What does not pass is answered with a problem document and closed.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use super::frame::{self, Kind};
 use super::link::{Input, Link};
 use super::outside::Foreign;
 use super::{Shared, Sockets, metrics, session};
+use crate::accounts::origin;
 use crate::inbound::gate::Gate;
 
 const PATH: &str = "/v1/ws";
@@ -121,7 +123,7 @@ where
 /// Why a handshake was not accepted.
 struct Refused {
     kind: Kind,
-    detail: Option<&'static str>,
+    detail: Option<Cow<'static, str>>,
     header: &'static str,
 }
 
@@ -169,24 +171,26 @@ async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::Fram
 /// The answer that accepts a handshake.
 fn examine(shared: &Shared, head: &RequestHead) -> Result<String, Refused> {
     let text = |name: HeaderName| head.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    shared.outside.check_origin(text(header::HOST), text(header::ORIGIN)).map_err(|foreign| match foreign {
-        Foreign::Host => Kind::ForeignHost,
-        Foreign::Origin => Kind::ForeignOrigin,
+    let host = text(header::HOST);
+    shared.outside.check_origin(host, text(header::ORIGIN)).map_err(|foreign| match foreign {
+        Foreign::Host => Refused { detail: Some(origin::advice(host).into()), ..Refused::from(Kind::ForeignHost) },
+        Foreign::Origin => Kind::ForeignOrigin.into(),
     })?;
     if head.uri.path() != PATH {
-        let detail = Some("WebSocket is spoken at /v1/ws only");
+        let detail = Some("WebSocket is spoken at /v1/ws only".into());
         return Err(Refused { kind: Kind::NoSuchPath, detail, header: "" });
     }
     if head.method != Method::GET {
         return Err(Refused { kind: Kind::MethodNotAllowed, detail: None, header: "allow: GET\r\n" });
     }
-    let bad = |detail| Refused { kind: Kind::BadHandshake, detail: Some(detail), header: "" };
+    let bad = |detail: &'static str| Refused { kind: Kind::BadHandshake, detail: Some(detail.into()), header: "" };
     if head.version != Version::HTTP_11 || !head.upgrade() {
         return Err(bad("HTTP/1.1 with Connection: Upgrade and Upgrade: websocket is needed"));
     }
     if text(header::SEC_WEBSOCKET_VERSION) != Some("13") {
         let header = "upgrade: websocket\r\nsec-websocket-version: 13\r\n";
-        return Err(Refused { kind: Kind::UpgradeRequired, detail: Some("Sec-WebSocket-Version must be 13"), header });
+        let detail = Some("Sec-WebSocket-Version must be 13".into());
+        return Err(Refused { kind: Kind::UpgradeRequired, detail, header });
     }
     let mut keys = head.headers().get_all(header::SEC_WEBSOCKET_KEY);
     let key = keys.next().filter(|key| is_key(key.as_bytes())).filter(|_| keys.next().is_none());
@@ -213,7 +217,7 @@ fn bearer(headers: &HeaderMap) -> Option<Box<str>> {
 }
 
 fn answer(refused: &Refused) -> String {
-    let body = frame::document(refused.kind, refused.detail);
+    let body = frame::document(refused.kind, refused.detail.as_deref());
     let status = actix_http::StatusCode::from_u16(refused.kind.status()).unwrap_or_default();
     format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n{}\r\n{body}",

@@ -112,7 +112,8 @@ fn copy(source: &Directory, target: &Path) -> Result<Copied, BackupError> {
         link_all(&source.bodies, &bodies)?;
         let needed = runtime.block_on(write_out(&source.database, &part))?;
         link_all(&source.bodies, &bodies)?;
-        let missing = needed.iter().find(|row| !files::path(&bodies, row.number).exists());
+        let is_needed = |row: &&segment::Model| !row.closed || row.live > 0;
+        let missing = needed.iter().filter(is_needed).find(|row| !files::path(&bodies, row.number).exists());
         match missing {
             None => break needed,
             Some(row) if tries == TRIES => return Err(BackupError::Segment(row.number)),
@@ -196,7 +197,7 @@ fn settle(from: &Path, to: &Path, needed: &[segment::Model]) -> Result<Copied, B
         if row.closed && length == committed && linked(from, to, number) {
             copied.linked += 1;
         } else {
-            cut(from, &path, number, committed)?;
+            cut(from, &path, number, row)?;
         }
     }
     Ok(copied)
@@ -212,10 +213,12 @@ fn linked(from: &Path, to: &Path, number: i64) -> bool {
     }
 }
 
-/// Replaces a segment by a copy of its committed part, synced. What was copied early may end before it.
-fn cut(from: &Path, path: &Path, number: i64, committed: u64) -> Result<(), BackupError> {
+/// Replaces a segment by a copy of its committed part, synced. One that the server could still write to is copied from
+/// there: what was copied early may end too soon, or with a batch that failed and was overwritten since.
+fn cut(from: &Path, path: &Path, number: i64, row: &segment::Model) -> Result<(), BackupError> {
+    let (original, committed) = (files::path(from, number), unsigned(row.committed));
     let whole = std::fs::metadata(path).map_err(at(path))?.len() >= committed;
-    let source = if whole { path.to_owned() } else { files::path(from, number) };
+    let source = if whole && (row.closed || !original.exists()) { path.to_owned() } else { original };
     let fresh = path.with_extension("part");
     let copied = || {
         let mut to = File::create(&fresh)?;

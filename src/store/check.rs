@@ -127,8 +127,13 @@ pub enum CheckError {
 /// When there is nothing to look at, or the database breaks off; what was found until then was told.
 pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
     let directory = Directory::new(config)?;
-    if !directory.database.exists() {
-        return Err(CheckError::Missing(directory.database));
+    // Another user's database is there, though it cannot be seen.
+    if let Err(error) = std::fs::File::open(&directory.database) {
+        let path = directory.database;
+        return Err(match error.kind() {
+            std::io::ErrorKind::NotFound => CheckError::Missing(path),
+            _ => CheckError::Io { path, error },
+        });
     }
     let io = |error| CheckError::Io { path: config.data.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;

@@ -15,6 +15,7 @@ use super::messages::{BodyLocation, StoredMessage};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::Cursor;
 use crate::mail::envelope::Envelope;
+use crate::mail::extract;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::{Listed, Parse, Party};
 use crate::mail::time::Timestamp;
@@ -168,6 +169,7 @@ pub fn mailbox(row: mailbox::Model, lineage: u32) -> Option<Mailbox> {
 /// A message row in the words of the API. `key` is the address of `of`.
 pub fn listed(row: message::Model, of: &mailbox::Model, key: &MailboxKey, lineage: u32, defaults: &Defaults) -> Listed {
     Listed {
+        codes: extract::summary_codes(&row.subject, &row.preview),
         id: DeliveryId(row.id),
         uid: unsigned(row.uid),
         mailbox: key.clone(),

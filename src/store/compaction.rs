@@ -19,8 +19,8 @@ const STEP: i64 = 2 << 20;
 impl Store {
     /// One round of compaction; true when more is left.
     pub(super) async fn compact_step(&self) -> Result<bool, StoreError> {
-        let dropped = self.ask(Request::DropDead).await?;
-        let Some(sparse) = self.sparsest_segment().await? else { return Ok(dropped > 0) };
+        let done = self.ask(Request::DropDead).await?;
+        let Some(sparse) = self.sparsest_segment().await? else { return Ok(done > 0) };
         // One that cannot be emptied is not tried again until more of it died.
         self.inner.tried.lock().insert(sparse.number, sparse.live);
         let live = self.live_records(sparse.number).await?;
@@ -29,7 +29,7 @@ impl Store {
         for (at, id) in live {
             let dir = self.inner.bodies.clone();
             let read = tokio::task::spawn_blocking(move || {
-                bodies::read_record(&dir, at)?;
+                bodies::read(&dir, at, id)?;
                 bodies::segment::read(&dir, at).map_err(|_| bodies::ReadError::Missing(at.segment))
             });
             let record = match read.await.map_err(|error| StoreError::Unavailable(error.to_string()))? {
@@ -107,5 +107,73 @@ impl Store {
         let mut live: Vec<_> = live.into_values().collect();
         live.sort_unstable_by_key(|(at, _)| at.offset);
         Ok(live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mail::address::MailboxKey;
+    use crate::mail::envelope::Envelope;
+    use crate::mail::event::Announced;
+    use crate::mail::summary::Summary;
+    use crate::mail::time::Timestamp;
+    use crate::store::{Announce, Config, Deletion, Faults, Incoming, Part};
+
+    struct Deaf;
+
+    impl Announce for Deaf {
+        fn announce(&self, _: Vec<Arc<Announced>>) {}
+    }
+
+    async fn put(store: &Store, number: u128) -> DeliveryId {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let id = DeliveryId(uuid::Uuid::from_u128(number));
+        let mailbox = MailboxKey::from_stored("a@x");
+        let incoming = Incoming {
+            id,
+            received_at: Timestamp(crate::clock::now_micros()),
+            envelope: Arc::new(Envelope {
+                reverse_path: String::new(),
+                helo: String::new(),
+                client: [192, 0, 2, 1].into(),
+                protocol: "ESMTP".into(),
+                smtputf8: false,
+                eight_bit: false,
+            }),
+            body: bodies::encode(b"Subject: a\r\n\r\n"),
+            summary: Arc::new(Summary::unreadable()),
+            parts: vec![Part { mailbox, recipients: vec!["a@x".into()], create: true }],
+            done: Box::new(|verdict| answer.send(verdict).unwrap()),
+        };
+        store.append(incoming).map_err(drop).unwrap();
+        answered.await.unwrap().unwrap();
+        id
+    }
+
+    /// A copy of a deleted message beyond the committed end would come back at the next start.
+    #[tokio::test]
+    async fn what_was_deleted_since_it_was_read_is_not_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data: dir.path().to_owned(), ..Config::default() };
+        let store = Store::open(&config, Arc::new(Deaf), Faults::default()).await.unwrap();
+        put(&store, 1).await;
+        put(&store, 2).await;
+        let live = store.live_records(1).await.unwrap();
+        let step: Vec<Moving> = live
+            .iter()
+            .map(|(at, id)| Moving {
+                id: *id,
+                from: *at,
+                bytes: bodies::segment::read(&store.inner.bodies, *at).unwrap(),
+            })
+            .collect();
+        let length = || std::fs::metadata(bodies::segment::path(&store.inner.bodies, 1)).unwrap().len();
+        let (before, kept) = (length(), live[1].0.length);
+        store.delete_messages(&MailboxKey::from_stored("a@x"), Deletion::One(live[0].1)).await.unwrap();
+        store.ask(|reply| Request::Move(step, reply)).await.unwrap();
+        assert_eq!(length(), before + columns::unsigned(kept));
     }
 }

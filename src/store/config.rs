@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::directory::database_path;
 use super::mailboxes::WhenFull;
 use super::search::config::SearchConfig;
 use crate::mail::units::{Bytes, Period};
+use crate::settings::{Check, Wrong};
 
 crate::settings! {
     /// The database of mailboxes and message lists.
@@ -23,6 +25,16 @@ crate::settings! {
     }
 }
 
+impl Check for DatabaseConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        if database_path(&self.url, &PathBuf::new()).is_none() {
+            wrong.refuse_text("url", &self.url, "\"sqlite:PATH\", or \"\" for mailroom.db in the data directory");
+        }
+        wrong.least("read_connections", self.read_connections, 1);
+        wrong.least("queue", self.queue, 1);
+    }
+}
+
 crate::settings! {
     /// The files that hold messages as they were received.
     pub struct BodiesConfig {
@@ -32,6 +44,14 @@ crate::settings! {
         pub segment_age: Period = Period::hours(24),
         /// A closed file is rewritten when less than this percentage of it is still needed.
         pub compact_below: u32 = 50,
+    }
+}
+
+impl Check for BodiesConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        wrong.least("segment_size", self.segment_size, Bytes::kib(4));
+        wrong.least("segment_age", self.segment_age, Period::secs(1));
+        wrong.within("compact_below", self.compact_below, 0, 100);
     }
 }
 

@@ -4,12 +4,16 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::bodies::segment::sync_directory;
 use super::config::Config;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
 pub const FORMAT: u32 = 1;
+/// How often the lock is tried, and the pause in between.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// Why the store could not be opened. Each is one line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,10 @@ pub enum OpenError {
     InUse { path: PathBuf },
     #[error("{path} was written by a newer mailroom (format {found}, this one knows {FORMAT})")]
     Newer { path: PathBuf, found: u32 },
+    #[error("{path} is not a directory; choose another with --data")]
+    NotADirectory { path: PathBuf },
+    #[error("{path} cannot be made: {error}; mend that, or choose another directory with --data")]
+    Make { path: PathBuf, error: io::Error },
     #[error("{path} cannot be used: {error}; mend that, or choose another directory with --data")]
     Io { path: PathBuf, error: io::Error },
     #[error("[database] url {0:?} is not supported by this version: only sqlite:PATH, or empty")]
@@ -43,12 +51,7 @@ impl Directory {
     /// `Unsupported` for a database that is not SQLite.
     pub fn new(config: &Config) -> Result<Self, OpenError> {
         let url = config.database.url.as_str();
-        let database = match url.strip_prefix("sqlite:") {
-            Some(path) => PathBuf::from(path.strip_prefix("//").unwrap_or(path)),
-            None if url.is_empty() => config.data.join("mailroom.db"),
-            None if url.starts_with('/') || url.starts_with("./") => PathBuf::from(url),
-            None => return Err(OpenError::Unsupported(url.to_owned())),
-        };
+        let database = database_path(url, &config.data).ok_or_else(|| OpenError::Unsupported(url.to_owned()))?;
         Ok(Self {
             root: config.data.clone(),
             database,
@@ -62,13 +65,19 @@ impl Directory {
     /// # Errors
     /// `InUse`, `Newer`, or what the system says of a path.
     pub fn claim(&self) -> Result<File, OpenError> {
-        make(&self.bodies).map_err(at(&self.bodies))?;
+        make(&self.bodies)?;
         let path = self.root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.root.clone() }),
-            Err(TryLockError::Error(error)) => return Err(OpenError::Io { path, error }),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match lock.try_lock() {
+                Ok(()) => break,
+                // One that is just stopping, or a child of it that has not begun its own program yet.
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.root.clone() }),
+                Err(TryLockError::Error(error)) => return Err(OpenError::Io { path, error }),
+            }
         }
         self.check_format()?;
         Ok(lock)
@@ -114,17 +123,33 @@ impl Directory {
     }
 }
 
-/// Makes a directory and what is missing above it, for nobody but its owner: it holds other people's mail. Each new name is synced: without it all that is in there is lost with a
-/// power cut, however well it was synced itself.
-fn make(directory: &Path) -> io::Result<()> {
+/// The file that `[database] url` names; `None` when it names none that this version knows.
+pub fn database_path(url: &str, data: &Path) -> Option<PathBuf> {
+    let path = match url.strip_prefix("sqlite:") {
+        Some(path) => path.strip_prefix("//").unwrap_or(path),
+        None if url.is_empty() => return Some(data.join("mailroom.db")),
+        None if url.starts_with('/') || url.starts_with("./") => url,
+        None => return None,
+    };
+    // SQLite takes the second for a database in memory: nothing would be durable.
+    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+/// Makes a directory and what is missing above it, for nobody but its owner: it holds other people's mail. Each new name
+/// is synced: without it all that is in there is lost with a power cut, however well it was synced itself.
+fn make(directory: &Path) -> Result<(), OpenError> {
     if directory.is_dir() {
         return Ok(());
     }
     let parent = named(directory.parent().unwrap_or(Path::new("")));
     make(parent)?;
+    let path = directory.to_owned();
     match private().create(directory) {
-        Err(error) if !directory.is_dir() => Err(error),
-        _ => sync_directory(parent),
+        Err(error) if !directory.is_dir() => Err(match error.kind() {
+            io::ErrorKind::AlreadyExists => OpenError::NotADirectory { path },
+            _ => OpenError::Make { path, error },
+        }),
+        _ => sync_directory(parent).map_err(at(parent)),
     }
 }
 

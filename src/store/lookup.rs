@@ -123,24 +123,25 @@ impl Store {
     /// # Errors
     /// `Damaged` names the segment and the place; `NotFound` when the message went meanwhile.
     pub async fn body(&self, message: &StoredMessage) -> Result<bytes::Bytes, StoreError> {
-        let missing = match self.read_body(message.location).await {
+        let id = message.listed.id;
+        let missing = match self.read_body(message.location, id).await {
             Ok(raw) => return Ok(raw),
             Err(error @ ReadError::Damaged { .. }) => return Err(StoreError::Damaged(error.to_string())),
             Err(missing @ ReadError::Missing(_)) => missing,
         };
-        let again = self.message(&message.listed.mailbox, message.listed.id).await?.ok_or(StoreError::NotFound)?;
+        let again = self.message(&message.listed.mailbox, id).await?.ok_or(StoreError::NotFound)?;
         if again.location == message.location {
             return Err(StoreError::Damaged(missing.to_string()));
         }
-        self.read_body(again.location).await.map_err(|error| StoreError::Damaged(error.to_string()))
+        self.read_body(again.location, id).await.map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
-    async fn read_body(&self, at: BodyLocation) -> Result<bytes::Bytes, ReadError> {
+    async fn read_body(&self, at: BodyLocation, id: DeliveryId) -> Result<bytes::Bytes, ReadError> {
         let dir = self.inner.bodies.clone();
         if at.length <= READ_INLINE {
-            return bodies::read(&dir, at).map(Into::into);
+            return bodies::read(&dir, at, id).map(Into::into);
         }
-        let read = tokio::task::spawn_blocking(move || bodies::read(&dir, at)).await;
+        let read = tokio::task::spawn_blocking(move || bodies::read(&dir, at, id)).await;
         let failed = |error: tokio::task::JoinError| ReadError::Damaged {
             segment: at.segment,
             offset: at.offset,

@@ -40,6 +40,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use sea_orm::DatabaseConnection;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -213,6 +214,36 @@ impl Store {
             gone += step.gone;
             if !step.more {
                 return Ok(gone);
+            }
+        }
+    }
+
+    /// Deletes all messages of all mailboxes, a page of mailboxes at a time; returns how many went. A mailbox that is made
+    /// meanwhile keeps its mail.
+    ///
+    /// # Errors
+    /// `Unavailable`; what went before is gone.
+    pub async fn delete_everything(&self) -> Result<u64, StoreError> {
+        const PAGE: u32 = 500;
+        /// The writer puts what is asked at once into one transaction.
+        const AT_ONCE: usize = 64;
+        let begun = Timestamp(crate::clock::now_micros());
+        let (mut gone, mut after) = (0, None);
+        loop {
+            let page = self.list_mailboxes(after.as_deref(), PAGE).await?;
+            let held = page.items.into_iter().filter(|row| row.messages > 0 && row.created_at <= begun);
+            let emptied = held.map(|row| async move { self.delete_messages(&row.key, Deletion::All).await });
+            let mut emptied = futures_util::stream::iter(emptied).buffer_unordered(AT_ONCE);
+            while let Some(result) = emptied.next().await {
+                match result {
+                    // It ended meanwhile.
+                    Err(StoreError::NotFound) => {}
+                    result => gone += result?,
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(gone),
             }
         }
     }

@@ -194,6 +194,7 @@ impl Start {
             faults: self.faults,
             space: Space::new(&root, self.config.database.min_free.0),
             checkpointer: Checkpointer::new(database.clone()),
+            dead: false,
             path: database,
         };
         writer.space.check(&writer.shared.space);

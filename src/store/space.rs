@@ -45,8 +45,7 @@ impl Space {
             return seen.no_space.load(Ordering::Relaxed);
         }
         self.looked = Some(Instant::now());
-        let Ok(stat) = rustix::fs::statvfs(&self.root) else { return seen.no_space.load(Ordering::Relaxed) };
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let Some(free) = free(&self.root) else { return seen.no_space.load(Ordering::Relaxed) };
         let refused = self.failed.is_some_and(|at| at.elapsed() < AFTER_FAILURE);
         let kept = if self.reserve.exists() { 0 } else { RESERVE + RESERVE / 2 };
         let short = free < self.min_free.saturating_add(kept) || refused;
@@ -57,7 +56,7 @@ impl Space {
         metrics::gauge!(names::FREE).set(u32::try_from(free >> 20).unwrap_or(u32::MAX) as f64 * 1_048_576.0);
         if !short && free > self.min_free.saturating_add(2 * RESERVE) {
             self.restore();
-        } else if free < RESERVE / 8 {
+        } else if free < RESERVE / 8 || (short && free < RESERVE) {
             self.give_up();
         }
         short
@@ -84,4 +83,10 @@ impl Space {
             self.give_up();
         }
     }
+}
+
+/// Bytes free for this user where `path` lies.
+pub fn free(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

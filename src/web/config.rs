@@ -1,14 +1,15 @@
 //! `[http]`: where the dashboard, the API and the WebSocket listen, and how long they wait for clients.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::mail::units::{Bytes, Period};
+use crate::settings::{Check, Listen, Wrong, is_domain};
 
 crate::settings! {
     /// The dashboard, the API and the WebSocket.
     pub struct Config {
-        /// Address and port. Beyond loopback, open mailboxes need `[mailboxes] insecure_open`.
-        pub listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        /// Address and port; a port alone is one of 127.0.0.1. Beyond loopback, open mailboxes need `[mailboxes] insecure_open`.
+        pub listen: Listen = Listen::loopback(8080),
         /// Host names under which this server is known, besides `localhost` and IP addresses: "name", or "name:port"
         /// where a proxy serves pages from another port than the scheme's own. A request for any other name is
         /// refused with 421 (DNS rebinding).
@@ -41,6 +42,43 @@ crate::settings! {
     }
 }
 
+impl Check for Config {
+    fn check(&self, wrong: &mut Wrong) {
+        for host in self.allowed_hosts.iter().filter(|host| !is_host(host)) {
+            wrong.refuse_text(
+                "allowed_hosts",
+                host,
+                "\"name\" or \"name:port\", as in allowed_hosts = [\"mail.example.com\"]",
+            );
+        }
+        let second = Period::secs(1);
+        wrong.least("max_json", self.max_json, Bytes::kib(1));
+        wrong.least("keep_alive", self.keep_alive, second);
+        wrong.least("client_timeout", self.client_timeout, second);
+        wrong.least("write_timeout", self.write_timeout, second);
+        wrong.least("max_connections", self.max_connections, 1);
+        wrong.least("max_connections_per_client", self.max_connections_per_client, 1);
+        wrong.least("max_bytes_in_flight", self.max_bytes_in_flight, Bytes::mib(1));
+        wrong.least("backlog", self.backlog, 1);
+        wrong.within("workers", self.workers, 0, 1_024);
+        wrong.least("heartbeat", self.heartbeat, second);
+    }
+}
+
+/// As a Host field has it: a name or an IP address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    let port =
+        text.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let name = port.and_then(|port| text.strip_suffix(port)?.strip_suffix(':')).unwrap_or(text);
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match bare {
+        Some(bare) => bare.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            name.is_ascii() && (is_domain(name.strip_suffix('.').unwrap_or(name)) || name.parse::<Ipv4Addr>().is_ok())
+        }
+    }
+}
+
 impl Config {
     /// Threads that answer requests.
     #[must_use]
@@ -63,9 +101,24 @@ mod tests {
     fn addresses_and_times_are_checked_when_they_are_read() {
         let mut config = Config::default();
         config.set("listen", Value::from("0.0.0.0:80")).unwrap();
-        assert_eq!(config.listen.port(), 80);
-        assert!(config.set("listen", Value::from("8080")).is_err());
+        assert_eq!(config.listen.0.port(), 80);
+        config.set("listen", Value::from("8080")).unwrap();
+        assert_eq!(config.listen, Listen::loopback(8080));
+        assert!(config.set("listen", Value::from("mail.example:80")).is_err());
         assert!(config.set("keep_alive", Value::from("75")).is_err());
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_perhaps_with_a_port() {
+        for host in
+            ["mail.example.com", "mailroom", "my_mail:8080", "127.0.0.1", "10.0.0.1:80", "[::1]", "[::1]:80", "a."]
+        {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["", "*", "http://x.y", "http://x.y/z", "x.y/z", "x.y:", "x.y:0", "x.y:99999", "a b", "x@y", "::1"]
+        {
+            assert!(!is_host(host), "{host}");
+        }
     }
 
     #[test]

@@ -71,7 +71,13 @@ pub struct MessageDetail {
     pub attachments: Vec<AttachmentView>,
     /// All parts, a container before what it holds.
     pub parts: Vec<PartView>,
-    /// One-time codes found in it, the likeliest first.
+    /// One-time codes found in it, the likeliest first, at most 10, as one types them in: `482 913`, `482-913` and
+    /// `G-482913` are `482913`, groups of letters and digits keep their hyphens (`A1B2-C3D4`).
+    ///
+    /// A code is 4 to 10 digits, or that many letters and digits among which is a digit, or capital groups of one length,
+    /// near a word that announces one (code, PIN, OTP, TAN, verification, token, 验证码, …, in some twenty languages) or
+    /// between "use" or "enter" and "to log in". Dates, prices, phone, order and version numbers, promotion and postal
+    /// codes are none. Looked at are the subject and the first 64 KiB of `text`, and where they have none, of the text of the html.
     pub codes: Vec<String>,
     /// Links with http and https, in the order of the page.
     pub links: Vec<Link>,

@@ -14,11 +14,13 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::accounts::Denied;
-use crate::accounts::origin::Foreign;
 use crate::store::StoreError;
 
 /// The media type of a problem document (RFC 9457 §3).
 pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What a caller without a token can do about it.
+const TOKEN_ADVICE: &str = "make a mailbox with POST /v1/mailboxes and send its token as Authorization: Bearer";
 
 const URN: &str = "urn:mailroom:problem:";
 
@@ -166,9 +168,11 @@ impl Problem {
 
 impl From<Kind> for Problem {
     fn from(kind: Kind) -> Self {
+        if kind != Kind::TokenNeeded {
+            return Self { kind, detail: None, header: None };
+        }
         let challenge = HeaderValue::from_static("Bearer realm=\"mailroom\"");
-        let header = (kind == Kind::TokenNeeded).then_some((WWW_AUTHENTICATE, challenge));
-        Self { kind, detail: None, header }
+        Self { kind, detail: Some(TOKEN_ADVICE.to_owned()), header: Some((WWW_AUTHENTICATE, challenge)) }
     }
 }
 
@@ -195,15 +199,6 @@ impl From<Denied> for Problem {
             Denied::NoToken => Kind::TokenNeeded.into(),
             Denied::Unknown => Kind::NoSuchMailbox.into(),
             Denied::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<Foreign> for Problem {
-    fn from(foreign: Foreign) -> Self {
-        match foreign {
-            Foreign::Host => Kind::ForeignHost.into(),
-            Foreign::Origin => Kind::ForeignOrigin.into(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::Method;
 use actix_web::http::header::{
     HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -15,7 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
 use super::error::{Kind, Problem};
-use crate::accounts::origin;
+use crate::accounts::origin::{self, Foreign};
 
 /// Wraps the whole app; knows the host names of `[http] allowed_hosts`.
 #[derive(Clone)]
@@ -84,13 +85,18 @@ where
 /// The names in the request must be ours; several Hosts or Origins are nobody's.
 fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
     let headers = request.headers();
-    let host = single(headers, &HOST).map_err(|()| Kind::ForeignHost)?;
+    let several = || Problem::new(Kind::ForeignHost, "the request names its host more than once, or not in ASCII");
+    let host = single(headers, &HOST).map_err(|()| several())?;
     let origin = single(headers, &ORIGIN).map_err(|()| Kind::ForeignOrigin)?;
+    let origin = origin.filter(|origin| *origin != "null" || !is_picture(request.method(), request.path()));
     // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
-    if let Some(authority) = request.uri().authority() {
-        origin::check(Some(authority.as_str()), origin, allowed)?;
+    let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
+    for name in authority.into_iter().chain([host]) {
+        origin::check(name, origin, allowed).map_err(|foreign| match foreign {
+            Foreign::Host => Problem::new(Kind::ForeignHost, origin::advice(name)),
+            Foreign::Origin => Kind::ForeignOrigin.into(),
+        })?;
     }
-    origin::check(host, origin, allowed)?;
     let destination = headers.get("sec-fetch-dest").and_then(|value| value.to_str().ok()).unwrap_or("empty");
     // As the router sees it, with what was escaped for nothing undone.
     if may_load(request.match_info().as_str(), destination) { Ok(()) } else { Err(Kind::NotForPages.into()) }
@@ -100,11 +106,18 @@ fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
 /// people; an image in a mail must not make its reader's browser call it. Attachments are pictures in pages, and the files of
 /// the dashboard are what pages are made of.
 fn may_load(path: &str, destination: &str) -> bool {
-    let is_attachment = || {
-        let mut segments = path.split('/').skip(4);
-        segments.next() == Some("messages") && segments.nth(1) == Some("attachments")
-    };
-    !path.starts_with("/v1/") || matches!(destination, "empty" | "document" | "iframe" | "websocket") || is_attachment()
+    let is_page = || matches!(destination, "empty" | "document" | "iframe" | "websocket");
+    !path.starts_with("/v1/") || is_page() || is_picture(&Method::GET, path)
+}
+
+/// Reading an attachment: what the page of a message asks for, to show a picture in it. That page is in a sandboxed
+/// frame, which is nobody's origin. Nothing is given away: who may read is told by the token in the address, never by a
+/// cookie, pages of other sites get the same bytes without an Origin, and none of them can look at the bytes (no CORS).
+fn is_picture(method: &Method, path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').collect();
+    let ["", "v1", "mailboxes", address, "messages", id, "attachments", n] = segments.as_slice() else { return false };
+    let named = [address, id, n].iter().all(|segment| !segment.is_empty());
+    named && n.bytes().all(|byte| byte.is_ascii_digit()) && matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
@@ -154,5 +167,34 @@ mod tests {
             assert!(may_load(path, "image") && may_load(path, "audio"), "{path}");
         }
         assert!(!may_load("/v1/mailboxes/attachments/messages", "image"));
+    }
+
+    #[test]
+    fn only_reading_an_attachment_is_for_frames() {
+        let picture = "/v1/mailboxes/a%2Fb@x.test/messages/019a/attachments/12";
+        assert!(is_picture(&Method::GET, picture) && is_picture(&Method::HEAD, picture));
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            assert!(!is_picture(&method, picture), "{method}");
+        }
+        for path in [
+            "",
+            "/",
+            "/v1/mailboxes",
+            "/v1/mailboxes/a@x.test/messages",
+            "/v1/mailboxes/a@x.test/messages/019a",
+            "/v1/mailboxes/a@x.test/messages/019a/raw",
+            "/v1/mailboxes/a@x.test/messages/019a/html",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/x",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/1/",
+            "/v1/mailboxes/a@x.test/messages/019a/attachments/1/2",
+            "/v1/mailboxes//messages/019a/attachments/1",
+            "/v1/mailboxes/a/../messages/019a/attachments/1",
+            "//v1/mailboxes/a@x.test/messages/019a/attachments/1",
+            "/v2/mailboxes/a@x.test/messages/019a/attachments/1",
+        ] {
+            assert!(!is_picture(&Method::GET, path), "{path}");
+        }
     }
 }

@@ -36,6 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub async fn room(state: &State, bytes: u64) -> Result<Room, Problem> {
     let mut room = state.gate.room();
     let began = Instant::now();
+    // One that is larger than all there is has it to itself.
+    let bytes = bytes.min(state.gate.max_bytes());
     while !room.grow(bytes) {
         if began.elapsed() >= WAIT {
             return Err(Problem::busy());
@@ -105,7 +107,7 @@ impl Bounded {
             Some(Held(room)) => room,
             None => {
                 let mut room = self.gate.room();
-                if !room.grow(rest.len() as u64) {
+                if !room.grow((rest.len() as u64).min(self.gate.max_bytes())) {
                     let (head, body) = Problem::busy().error_response().into_parts();
                     *response = head.map_body(|_, ()| BoxBody::new(()));
                     return body;
@@ -197,6 +199,8 @@ mod tests {
         drop(body);
         assert_eq!(gate.bytes(), 0);
         assert_eq!(send(&bounded, large()).status().as_u16(), 200);
+        let alone = send(&bounded, HttpResponse::Ok().body(vec![b'x'; 200_000]));
+        assert_eq!((alone.status().as_u16(), gate.bytes()), (200, 100_000), "it has all there is to itself");
     }
 
     #[actix_web::test]

@@ -109,12 +109,31 @@ pub async fn delete(request: HttpRequest, state: web::Data<State>) -> Answer {
 pub async fn delete_all(request: HttpRequest, state: web::Data<State>) -> Answer {
     let key = auth::mailbox(&request, &state, None).await?;
     params::query::<NoParams>(&request)?;
-    let deleted = match state.store.delete_messages(&key, Deletion::All).await {
-        // An address without a row has nothing to delete.
-        Err(StoreError::NotFound) => 0,
-        result => result?,
+    json(&Deleted { deleted: empty(&state, &key).await? })
+}
+
+/// Delete all messages of all mailboxes.
+///
+/// Of those that the caller may read: with a token, its mailbox. Mailbox after mailbox, all that is there when its turn comes;
+/// a mailbox that is made meanwhile keeps its mail.
+#[utoipa::path(delete, operation_id = "delete_everything", path = "/v1/messages", tag = "messages",
+    responses((status = 200, body = Deleted)))]
+pub async fn delete_everything(request: HttpRequest, state: web::Data<State>) -> Answer {
+    let scope = auth::everything(&request, &state, None).await?;
+    params::query::<NoParams>(&request)?;
+    let deleted = match scope {
+        Scope::All => state.store.delete_everything().await?,
+        Scope::Mailbox(key) => empty(&state, &key).await?,
     };
     json(&Deleted { deleted })
+}
+
+async fn empty(state: &State, key: &MailboxKey) -> Result<u64, StoreError> {
+    match state.store.delete_messages(key, Deletion::All).await {
+        // An address without a row has nothing to delete.
+        Err(StoreError::NotFound) => Ok(0),
+        result => result,
+    }
 }
 
 /// The mailbox and message that the path names, for who may see them.

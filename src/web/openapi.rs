@@ -5,7 +5,7 @@ use std::fmt::Write;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, PathItem, Ref, RefOr, Required, ResponseBuilder};
 
 use super::error::{Kind, MEDIA_TYPE, ProblemDocument};
 
@@ -17,7 +17,7 @@ use super::error::{Kind, MEDIA_TYPE, ProblemDocument};
         super::mailboxes::create, super::mailboxes::list, super::mailboxes::get, super::mailboxes::change,
         super::mailboxes::delete,
         super::messages::list, super::messages::list_all, super::messages::get, super::messages::change,
-        super::messages::delete, super::messages::delete_all,
+        super::messages::delete, super::messages::delete_all, super::messages::delete_everything,
         super::wait::one, super::wait::all,
         super::parts::html, super::parts::raw, super::parts::attachment,
         super::events::one, super::events::all,
@@ -72,11 +72,20 @@ pub fn document() -> OpenApi {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A mailbox token")).build();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
     }
+    optional_body(&mut document, "/v1/mailboxes");
     document.paths.add_path_operation("/v1/ws", vec![HttpMethod::Get], socket());
     for item in document.paths.paths.values_mut() {
         complete(item);
     }
     document
+}
+
+/// The derive macro calls every body required; this POST does as well without one.
+fn optional_body(document: &mut OpenApi, path: &str) {
+    let post = document.paths.paths.get_mut(path).and_then(|item| item.post.as_mut());
+    if let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) {
+        body.required = Some(Required::False);
+    }
 }
 
 fn socket() -> utoipa::openapi::path::Operation {
@@ -118,6 +127,14 @@ mod tests {
             count += 1;
         }
         assert!(count > 20, "{count}");
+    }
+
+    #[test]
+    fn a_mailbox_is_made_without_a_body_too() {
+        let json = serde_json::to_value(document()).unwrap();
+        let body = |path: &str, method: &str| json["paths"][path][method]["requestBody"].clone();
+        assert_eq!(body("/v1/mailboxes", "post")["required"], false);
+        assert!(body("/v1/mailboxes", "post")["content"]["application/json"].is_object());
     }
 
     #[test]

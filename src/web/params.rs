@@ -28,8 +28,11 @@ pub const MAX_WAIT: Duration = Duration::from_secs(300);
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListParams {
-    /// A search, as typed into the dashboard: `from: to: subject: has:attachment is:unread before: after: larger:`,
-    /// `-x`, `"phrase"`, `word*`.
+    /// A search, as typed into the dashboard. Terms are separated by space and all must hold: `word`, `word*` (how a word
+    /// begins), `"a phrase"`, `from:` `to:` `subject:` (each with a word, a phrase or a beginning), `has:attachment`,
+    /// `is:unread` `is:read`, `before:` `after:` (`2026-11-21`, its first moment in UTC, or RFC 3339), `larger:` `smaller:`
+    /// (`10`, `10K`, `2MB`; K is 1,024), `tag:` (exactly this tag). `-` before a term negates it; `OR` in capitals between
+    /// words, `from:`, `to:` or `subject:` means that either is enough. At most 64 terms and 2,048 bytes.
     pub q: Option<String>,
     /// True: only messages that are not marked read.
     pub unread: Option<bool>,
@@ -59,9 +62,11 @@ pub struct PageParams {
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub struct WaitParams {
-    /// How long to wait: `30s` by default, `5m` at most. `0` looks only at what is there after `since`.
+    /// How long to wait: a whole number with `ms`, `s` or `m` behind it, or of seconds: `500ms`, `30s`, `5m`, `60`. `30s` by
+    /// default, `5m` at most. `0` looks only at what is there after `since`.
+    #[param(example = "30s", default = "30s")]
     pub timeout: Option<String>,
-    /// The message must match this search.
+    /// The message must match this search, written as in lists.
     pub q: Option<String>,
     /// Also take what came after this `cursor`; without it only mail that comes later counts.
     pub since: Option<String>,
@@ -74,7 +79,7 @@ pub struct WaitParams {
 pub struct EventParams {
     /// Begin after this `cursor`; `Last-Event-ID` goes before it.
     pub since: Option<String>,
-    /// Only messages that match this search. Deletions and expiry are always told.
+    /// Only messages that match this search, written as in lists. Deletions and expiry are always told.
     pub q: Option<String>,
     /// The token, for `EventSource`, which cannot send a header.
     pub token: Option<String>,
@@ -178,8 +183,11 @@ pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
 /// `bad-parameter` for what is no time or more than [`MAX_WAIT`].
 pub fn timeout(asked: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = asked else { return Ok(DEFAULT_WAIT) };
-    let Period(timeout) =
-        Period::from_str(text).map_err(|error| Problem::new(Kind::BadParameter, format!("timeout: {error}")))?;
+    let Period(timeout) = match text.parse() {
+        Ok(seconds) => Period::secs(seconds),
+        Err(_) => Period::from_str(text)
+            .map_err(|error| Problem::new(Kind::BadParameter, format!("timeout: {error}, or seconds such as 60")))?,
+    };
     if timeout > MAX_WAIT {
         return Err(Problem::new(Kind::BadParameter, format!("timeout must be at most {}", Period(MAX_WAIT))));
     }
@@ -263,7 +271,12 @@ mod tests {
         assert!(limit(Some(0)).is_err() && limit(Some(501)).is_err());
         assert_eq!(timeout(None).unwrap(), DEFAULT_WAIT);
         assert_eq!(timeout(Some("5m")).unwrap(), MAX_WAIT);
-        assert!(timeout(Some("301s")).is_err() && timeout(Some("30")).is_err());
+        assert_eq!(timeout(Some("60")).unwrap(), Duration::from_secs(60));
+        assert_eq!(timeout(Some("0")).unwrap(), Duration::ZERO);
+        assert_eq!(timeout(Some("250ms")).unwrap(), Duration::from_millis(250));
+        for text in ["301s", "301", "18446744073709551616", "soon", "-1", ""] {
+            assert!(timeout(Some(text)).is_err(), "{text}");
+        }
     }
 
     #[test]

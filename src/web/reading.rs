@@ -62,9 +62,11 @@ pub async fn message(
         let parsed = parse(&raw);
         let html = guarded(|| safe_html(&parsed, &addresses)).flatten();
         let (codes, links) = if with_extracts {
-            let text = format!("{subject}\n\n{}", parsed.text);
-            let codes = guarded(|| extract::codes(&text)).unwrap_or_default();
-            (codes, guarded(|| extract::links(Some(&parsed.text), parsed.html.as_deref())).unwrap_or_default())
+            let codes = guarded(|| extract::message_codes(&subject, &parsed.text, parsed.html.as_deref()));
+            (
+                codes.unwrap_or_default(),
+                guarded(|| extract::links(Some(&parsed.text), parsed.html.as_deref())).unwrap_or_default(),
+            )
         } else {
             (Vec::new(), Vec::new())
         };

@@ -41,7 +41,7 @@ fn table() -> Vec<(&'static str, Vec<(Method, Route)>)> {
         ("/v1/mailboxes/{address}/messages/{id}/raw", vec![on(Method::GET, parts::raw)]),
         ("/v1/mailboxes/{address}/messages/{id}/attachments/{n}", vec![on(Method::GET, parts::attachment)]),
         ("/v1/mailboxes/{address}/events", vec![on(Method::GET, events::one)]),
-        ("/v1/messages", vec![on(Method::GET, messages::list_all)]),
+        ("/v1/messages", vec![on(Method::GET, messages::list_all), on(Method::DELETE, messages::delete_everything)]),
         ("/v1/messages/wait", vec![on(Method::GET, wait::all)]),
         ("/v1/events", vec![on(Method::GET, events::all)]),
         (SOCKET, vec![on(Method::GET, plain_socket)]),

@@ -21,7 +21,8 @@ use crate::store::{Scope, StoredMessage};
 /// Wait for the next matching message of a mailbox.
 ///
 /// Without `since` only mail that comes later counts. 204 when none came in time; 410 when `since` cannot be
-/// continued. `codes` and `links` are in the order of the page.
+/// continued. `codes` are the one-time codes found in subject and text, or else in the html, the likeliest first; `links`
+/// are in the order of the page.
 #[utoipa::path(get, operation_id = "wait", path = "/v1/mailboxes/{address}/messages/wait", tag = "messages",
     params(("address", description = "The address, percent-encoded (`/` as `%2F`)"), WaitParams),
     responses((status = 200, body = MessageDetail), (status = 204, description = "None came in time")))]

@@ -55,6 +55,8 @@ export default {
   delete: 'Delete',
   deleteMailbox: 'Delete mailbox',
   deleteMailboxQuestion: (/** @type {string} */ address) => `Delete ${address} with all its mail? This cannot be undone.`,
+  emptyAll: 'Delete all mail',
+  emptyAllQuestion: (/** @type {number} */ count) => `Delete all mail of all mailboxes, ${plural(count, 'message', 'messages')}? This cannot be undone.`,
   emptyMailbox: 'Empty mailbox',
   emptyMailboxQuestion: (/** @type {string} */ address) => `Delete all mail in ${address}? This cannot be undone.`,
 
@@ -73,6 +75,7 @@ export default {
   unreadCount: (/** @type {number} */ count) => `${format.number(count)} unread`,
   messageCount: (/** @type {number} */ count) => plural(count, 'message', 'messages'),
   attachmentCount: (/** @type {number} */ count) => plural(count, 'attachment', 'attachments'),
+  allAttachments: (/** @type {number} */ count) => `All ${format.number(count)} attachments`,
   newMessages: (/** @type {number} */ count) => `${format.number(count)} new`,
   noSender: '(no sender)',
   noSubject: '(no subject)',
@@ -94,12 +97,22 @@ export default {
   searchSyntax: 'Words that narrow a search',
   searchResults: 'Search results',
   clearSearch: 'Clear the search',
+  badSearch: (/** @type {string} */ detail) => `This search cannot be read: ${detail}`,
+  operators: [
+    ['from:ann', 'sender'], ['to:bob', 'recipient'], ['subject:order', 'subject'], ['has:attachment', 'with a file'], ['is:unread', 'not read yet'],
+    ['before:2026-11-21', 'older'], ['after:2026-11-21', 'since that day'], ['larger:2MB', 'larger'], ['smaller:10K', 'smaller'], ['tag:ci', 'with this tag'],
+    ['-word', 'without it'], ['"two words"', 'side by side'], ['word*', 'how a word begins'], ['a OR b', 'either'],
+  ],
   nothingFound: (/** @type {string} */ q) => `No message matches “${q}”.`,
 
   // Message
   views: 'Views of the message',
   tabs: { html: 'HTML', text: 'Text', headers: 'Headers', source: 'Source', parts: 'Parts' },
   to: (/** @type {string} */ names) => `to ${names}`,
+  cc: (/** @type {string} */ names) => `cc ${names}`,
+  addTag: 'Add a tag',
+  removeTag: (/** @type {string} */ tag) => `Remove the tag ${tag}`,
+  searchTag: (/** @type {string} */ tag) => `Find mail with the tag ${tag}`,
   inMailbox: (/** @type {string} */ address) => `in ${address}`,
   download: 'Download',
   width: 'Width',
@@ -134,6 +147,7 @@ export default {
   failure,
   tryAgain: 'Try again',
   tryNow: 'Try now',
+  askingAgain: (/** @type {number} */ seconds) => (seconds > 0 ? `Asking again in ${seconds}\u00a0s.` : 'Asking again.'),
   serverSilent: (/** @type {number} */ seconds) => (seconds > 0 ? `The server is not answering. Trying again in ${seconds}\u00a0s.` : 'The server is not answering. Trying again.'),
   live: {
     connecting: 'connecting',
@@ -155,6 +169,11 @@ export default {
   tokenWrong: 'No mailbox of this address opens with this token.',
   openMailbox: 'Open',
   openWithToken: 'Open with a token',
+  openThisWithToken: (/** @type {string} */ address) => `Open ${address} with its token`,
+  tokenWelcomeTitle: 'Make a mailbox, or open one',
+  tokenWelcomeLead: 'On this server each mailbox opens with a token of its own. Make one here and this browser keeps its token; or open one whose token you were given.',
+  tokenKept: 'This browser keeps the token of this mailbox. Copy it to open the mailbox elsewhere: the server does not show it again.',
+  copyToken: 'Copy token',
 
   // Settings
   settings: 'Settings',

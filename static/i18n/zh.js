@@ -51,6 +51,8 @@ export default {
   delete: '删除',
   deleteMailbox: '删除邮箱',
   deleteMailboxQuestion: (address) => `删除 ${address} 及其全部邮件？此操作无法撤销。`,
+  emptyAll: '删除全部邮件',
+  emptyAllQuestion: (count) => `删除所有邮箱中的全部 ${format.number(count)} 封邮件？此操作无法撤销。`,
   emptyMailbox: '清空邮箱',
   emptyMailboxQuestion: (address) => `删除 ${address} 中的全部邮件？此操作无法撤销。`,
 
@@ -69,6 +71,7 @@ export default {
   unreadCount: (count) => `${format.number(count)} 封未读`,
   messageCount: (count) => `${format.number(count)} 封邮件`,
   attachmentCount: (count) => `${format.number(count)} 个附件`,
+  allAttachments: (count) => `全部 ${format.number(count)} 个附件`,
   newMessages: (count) => `${format.number(count)} 封新邮件`,
   noSender: '（无发件人）',
   noSubject: '（无主题）',
@@ -90,12 +93,22 @@ export default {
   searchSyntax: '缩小搜索范围的词',
   searchResults: '搜索结果',
   clearSearch: '清除搜索',
+  badSearch: (detail) => `无法识别此搜索：${detail}`,
+  operators: [
+    ['from:ann', '发件人'], ['to:bob', '收件人'], ['subject:order', '主题'], ['has:attachment', '带附件'], ['is:unread', '未读'],
+    ['before:2026-11-21', '早于该日'], ['after:2026-11-21', '该日起'], ['larger:2MB', '大于'], ['smaller:10K', '小于'], ['tag:ci', '带此标签'],
+    ['-word', '不含该词'], ['"two words"', '相邻的词'], ['word*', '词的开头'], ['a OR b', '任一'],
+  ],
   nothingFound: (q) => `没有与“${q}”匹配的邮件。`,
 
   // 邮件
   views: '查看方式',
   tabs: { html: 'HTML', text: '文本', headers: '邮件头', source: '源码', parts: '部分' },
   to: (names) => `收件人 ${names}`,
+  cc: (names) => `抄送 ${names}`,
+  addTag: '添加标签',
+  removeTag: (tag) => `移除标签 ${tag}`,
+  searchTag: (tag) => `查找带标签 ${tag} 的邮件`,
   inMailbox: (address) => `位于 ${address}`,
   download: '下载',
   width: '宽度',
@@ -130,6 +143,7 @@ export default {
   failure,
   tryAgain: '重试',
   tryNow: '立即重试',
+  askingAgain: (seconds) => (seconds > 0 ? `${seconds} 秒后重试。` : '正在重试。'),
   serverSilent: (seconds) => (seconds > 0 ? `服务器没有响应，${seconds} 秒后重试。` : '服务器没有响应，正在重试。'),
   live: {
     connecting: '连接中',
@@ -151,6 +165,11 @@ export default {
   tokenWrong: '没有可以用此令牌打开的该地址邮箱。',
   openMailbox: '打开',
   openWithToken: '用令牌打开',
+  openThisWithToken: (address) => `用令牌打开 ${address}`,
+  tokenWelcomeTitle: '新建邮箱，或打开已有邮箱',
+  tokenWelcomeLead: '在此服务器上，每个邮箱都用各自的令牌打开。在这里新建邮箱，令牌会保存在此浏览器中；也可以用别人给您的令牌打开邮箱。',
+  tokenKept: '此浏览器保存着该邮箱的令牌。要在其他地方打开，请复制令牌：服务器不会再次显示。',
+  copyToken: '复制令牌',
 
   // 设置
   settings: '设置',

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { closeBrowser, eventually, mailboxUrl, newAddress, newPage, row, startSite, untilLive } from './support.mjs';
+import { closeBrowser, eventually, isOurs, mailboxUrl, newAddress, newPage, row, startSite, untilLive } from './support.mjs';
 
 const SECOND = 1_000;
 
@@ -87,6 +87,16 @@ describe('dashboard', () => {
     await page.getByText('A note.').waitFor();
   });
 
+  test('shows a picture that came inside the message', async () => {
+    const dot = Buffer.from('iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAIAAAASFvFNAAAAEElEQVR4nGP4z8AARAwQCgAf7gP9i18U1AAAAABJRU5ErkJggg==', 'base64');
+    const { page } = await openWith([
+      { subject: 'With a picture', html: '<p>Look:</p><img src="cid:dot@example.org">', attachments: [{ name: 'dot.png', type: 'image/png', content: dot, cid: 'dot@example.org' }] },
+    ]);
+    await row(page, 'With a picture').locator('a').click();
+    const picture = page.frameLocator('.stage iframe').locator('img');
+    await eventually(async () => assert.equal(await picture.evaluate((image) => /** @type {HTMLImageElement} */ (image).naturalWidth), 3));
+  });
+
   test('finds codes and links, each to copy', async () => {
     const { page } = await openWith([{ subject: 'Sign in', text: 'Your verification code is 482913.\nOr open https://example.org/in?t=9 instead.' }]);
     await row(page, 'Sign in').getByRole('button', { name: 'Copy code 482913' }).click();
@@ -95,6 +105,79 @@ describe('dashboard', () => {
     await page.locator('.findings').getByRole('button', { name: 'Copy code 482913' }).waitFor();
     await page.locator('.findings').getByRole('button', { name: '1 link' }).click();
     await page.locator('.links').getByText('https://example.org/in?t=9').first().waitFor();
+  });
+
+  test('shows attachments, copies and tags at the head of a message', async () => {
+    const { page, to } = await openWith([
+      { subject: 'Report', headers: { Cc: 'Bea <bea@example.org>, carl@example.org' }, attachments: [{ name: 'report.csv', type: 'text/csv', content: 'a,b\n1,2\n' }] },
+    ]);
+    await row(page, 'Report').locator('a').click();
+    await page.locator('.people .cc').getByText('cc Bea, carl@example.org').waitFor();
+    const attachment = page.locator('.attachments').getByRole('link', { name: 'report.csv' });
+    assert.match(await attachment.innerText(), /8\sB/);
+    const [download] = await Promise.all([page.waitForEvent('download'), attachment.click()]);
+    assert.equal(download.suggestedFilename(), 'report.csv');
+    await page.getByRole('button', { name: 'Add a tag' }).click();
+    for (const tag of ['first run', 'flaky']) {
+      await page.getByPlaceholder('Add a tag').fill(tag);
+      await page.keyboard.press('Enter');
+      await page.locator('.row .tag', { hasText: tag }).waitFor();
+    }
+    await page.getByRole('button', { name: 'Remove the tag flaky' }).click();
+    await page.locator('.row .tag', { hasText: 'flaky' }).waitFor({ state: 'detached' });
+    await eventually(async () => {
+      const { items } = await (await fetch(`${site.url}v1/mailboxes/${to}/messages`)).json();
+      assert.deepEqual(items[0].tags, ['first run']);
+    });
+  });
+
+  test('shows the first of many attachments, and all when asked', async () => {
+    const attachments = Array.from({ length: 7 }, (_, n) => ({ name: `page-${n + 1}.txt`, type: 'text/plain', content: 'x'.repeat(n) || '-' }));
+    const { page } = await openWith([{ subject: 'Many pages', attachments }]);
+    await row(page, 'Many pages').locator('a').click();
+    await page.getByRole('link', { name: 'page-3.txt' }).waitFor();
+    assert.equal(await page.locator('.attachments a').count(), 3);
+    await page.getByRole('button', { name: 'All 7 attachments' }).click();
+    await page.getByRole('link', { name: 'page-7.txt' }).waitFor();
+    assert.equal(await page.locator('.attachments a').count(), 7);
+  });
+
+  test('helps who searches and finds nothing', async () => {
+    const { page } = await openWith([{ subject: 'Only one' }]);
+    const input = page.locator('.search input');
+    await input.fill('from:nobody-at-all');
+    for (const operator of ['has:attachment', 'smaller:10K', 'tag:ci', '"two words"', '-word']) await page.locator('.operators').getByText(operator, { exact: true }).waitFor();
+    await input.fill('foo:bar');
+    await page.getByText('no field "foo"; there are from:').waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 0);
+    await page.getByRole('button', { name: 'Clear the search' }).click();
+    await row(page, 'Only one').waitFor();
+  });
+
+  test('says what its numbers count', async () => {
+    const { page, to } = await openWith([{ subject: 'Three' }, { subject: 'Two' }, { subject: 'One' }]);
+    await row(page, 'One').locator('a').click();
+    const head = page.locator('.list-head');
+    await head.getByText('2 unread').waitFor();
+    assert.match(await head.innerText(), /3\s+messages/);
+    assert.match((await page.locator('.mailbox', { hasText: to.split('@')[0] ?? '' }).locator('.count').getAttribute('title')) ?? '', /^3 messages, 2 unread$/);
+  });
+
+  test('closes the settings when one goes elsewhere', async () => {
+    const { page } = await openWith([{ subject: 'Somewhere', html: '<p>Inside the frame</p>' }]);
+    const menu = page.locator('.menu-body');
+    await page.getByLabel('Settings', { exact: true }).click();
+    await menu.waitFor();
+    await page.keyboard.press('g');
+    await page.keyboard.press('a');
+    await page.getByRole('heading', { name: 'All mail' }).waitFor();
+    await menu.waitFor({ state: 'hidden' });
+    await page.goBack();
+    await row(page, 'Somewhere').locator('a').click();
+    await page.getByLabel('Settings', { exact: true }).click();
+    await menu.waitFor();
+    await page.frameLocator('.stage iframe').getByText('Inside the frame').click();
+    await menu.waitFor({ state: 'hidden' });
   });
 
   test('deletes after ten seconds, unless undone', async () => {
@@ -259,6 +342,27 @@ describe('dashboard', () => {
     assert.notEqual(await background(), light);
     await page.reload();
     assert.notEqual(await background(), light);
+  });
+
+  test('empties all mailboxes, when asked twice', async (t) => {
+    if (!isOurs) return t.skip('this mail is not ours to delete');
+    const { page, to } = await openWith([{ subject: 'One of many' }, { subject: 'Another' }]);
+    await page.keyboard.press('g');
+    await page.keyboard.press('a');
+    await page.getByRole('heading', { name: 'All mail' }).waitFor();
+    const empty = page.locator('.open-mailbox').getByRole('button', { name: 'Empty' });
+    await empty.click();
+    await page.getByRole('dialog').getByText('of all mailboxes').waitFor();
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+    await row(page, 'One of many').waitFor();
+    await empty.click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Empty' }).click();
+    await page.getByText(/\d+ messages deleted/).waitFor();
+    await page.locator('.row').first().waitFor({ state: 'detached' });
+    for (const path of ['messages', `mailboxes/${to}/messages`]) {
+      assert.deepEqual((await (await fetch(`${site.url}v1/${path}`)).json()).items, []);
+    }
+    return undefined;
   });
 
   test('paints within 0.3 s and breaks no rule of its own policy', async () => {

@@ -29,7 +29,7 @@ async function shoot(name, { width = 1360, height = 800, dark = false, locale = 
   page.on('pageerror', (error) => console.log(name, error.message));
   try {
     await page.goto(mock.url);
-    await page.locator('.list-scroll .row:not(.skeleton), .welcome, .empty-list, dialog').filter({ visible: true }).first().waitFor({ timeout: 5_000 });
+    await page.locator('.list-scroll .row:not(.skeleton), .welcome, .empty-list, .silent, dialog').filter({ visible: true }).first().waitFor({ timeout: 5_000 });
     await act?.(page, mock);
     await page.waitForTimeout(350);
     await page.screenshot({ path: join(folder, `${name}.png`) });
@@ -51,7 +51,7 @@ const openTab = (subject, tab) => async (/** @type {Page} */ page) => {
   await page.getByRole('tab', { name: tab }).click();
 };
 const nothing = () => {};
-const phone = { width: 390, height: 780 };
+const phone = { width: 360, height: 740 };
 
 await shoot('first-visit', { prepare: nothing });
 await shoot('first-visit-dark', { prepare: nothing, dark: true });
@@ -92,6 +92,11 @@ await shoot('search-nothing', {}, async (page) => {
   await page.getByRole('searchbox').fill('from:nobody');
   await page.waitForTimeout(500);
 });
+await shoot('search-phone', phone, async (page) => {
+  await page.getByRole('searchbox').fill('foo:bar');
+  await page.waitForTimeout(500);
+});
+await shoot('empty-all', {}, (page) => page.locator('.open-mailbox').getByText('Empty').click());
 await shoot('selection', {}, async (page) => {
   for (const i of [0, 1, 3]) await page.locator('.row .check').nth(i).click();
 });
@@ -125,7 +130,14 @@ await shoot('offline', {}, async (page) => {
 });
 await shoot('error', { prepare: (mock) => { addSamples(mock); mock.failWith = 500; } });
 await shoot('token', { prepare: (mock) => { addSamples(mock); mock.access = 'token'; } }, (page) => page.evaluate(() => { location.hash = '#/in/hello@example.com'; }));
-await shoot('token-none', { prepare: (mock) => { mock.access = 'token'; } });
+const tokenMode = (/** @type {Mock} */ mock) => { mock.access = 'token'; };
+await shoot('token-none', { prepare: tokenMode });
+await shoot('token-none-phone', { prepare: tokenMode, ...phone, dark: true });
+await shoot('token-waiting', { prepare: tokenMode }, async (page) => {
+  await page.locator('.address-form.welcome input').press('Enter');
+  await page.getByText('Waiting for mail').waitFor();
+});
+await shoot('silent', { prepare: (mock) => { mock.failWith = 500; } });
 await shoot('chinese', { locale: 'zh-CN' }, async (page) => {
   await page.getByRole('listitem').filter({ hasText: '739204' }).locator('a').click();
 });
@@ -135,6 +147,7 @@ await shoot('tablet-message', { width: 768, height: 900 }, open('Your order'));
 await shoot('phone-list', phone);
 await shoot('phone-list-dark', { ...phone, dark: true });
 await shoot('phone-message', phone, open('Your order'));
+await shoot('phone-message-dark', { ...phone, dark: true }, open('Your order'));
 await shoot('phone-headers', phone, openTab('Your order', 'Headers'));
 await shoot('phone-drawer', phone, (page) => page.getByRole('button', { name: 'Mailboxes' }).click());
 await shoot('loading', { prepare: (mock) => { addSamples(mock); } }, async (page, mock) => {

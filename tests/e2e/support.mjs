@@ -18,6 +18,7 @@ import { send } from './smtp.mjs';
 /**
  * @typedef {object} Site
  * @property {string} url
+ * @property {number} smtpPort
  * @property {(mail: Mail) => Promise<unknown>} deliver resolves when the server has taken it
  * @property {(() => Promise<unknown>)|null} kill as SIGKILL does; null where that is not ours to do
  * @property {() => Promise<unknown>} revive
@@ -27,11 +28,12 @@ import { send } from './smtp.mjs';
 const { MAILROOM_E2E_BIN: binary, MAILROOM_E2E_URL: running, MAILROOM_E2E_SMTP: smtp = '127.0.0.1:2525' } = process.env;
 
 export const isMock = !binary && !running;
+export const isOurs = !running;
 
-/** @returns {Promise<Site>} */
-export async function startSite() {
+/** @param {{access?: 'open'|'token'}} [settings] what a server that is running does not change @returns {Promise<Site>} */
+export async function startSite({ access = 'open' } = {}) {
   if (running) return runningSite(running);
-  return binary ? binarySite(binary) : mockSite(new Mock());
+  return binary ? binarySite(binary, access) : mockSite(Object.assign(new Mock(), { access }));
 }
 
 /** @param {Mock} mock @returns {Promise<Site>} */
@@ -39,6 +41,7 @@ export async function mockSite(mock) {
   await mock.start();
   return {
     url: mock.url,
+    smtpPort: mock.smtpPort,
     deliver: async (mail) => mock.deliver(mail),
     kill: () => mock.stop(),
     revive: () => mock.start(),
@@ -50,11 +53,11 @@ export async function mockSite(mock) {
 function runningSite(url) {
   const [host = '127.0.0.1', port = '2525'] = smtp.split(':');
   const nothing = async () => {};
-  return { url, deliver: (mail) => send({ host, port: Number(port) }, mail), kill: null, revive: nothing, end: nothing };
+  return { url, smtpPort: Number(port), deliver: (mail) => send({ host, port: Number(port) }, mail), kill: null, revive: nothing, end: nothing };
 }
 
-/** @param {string} program @returns {Promise<Site>} */
-async function binarySite(program) {
+/** @param {string} program @param {string} access @returns {Promise<Site>} */
+async function binarySite(program, access) {
   const data = await mkdtemp(join(tmpdir(), 'mailroom-e2e-'));
   const [smtpPort, httpPort, opsPort] = await Promise.all([freePort(), freePort(), freePort()]);
   const url = `http://127.0.0.1:${httpPort}/`;
@@ -62,7 +65,7 @@ async function binarySite(program) {
   /** @type {import('node:child_process').ChildProcess|null} */
   let child = null;
   const revive = async () => {
-    child = spawn(program, args, { stdio: 'ignore' });
+    child = spawn(program, args, { stdio: 'ignore', env: { ...process.env, MAILROOM__MAILBOXES__ACCESS: access } });
     await answers(url);
   };
   const kill = async () => {
@@ -75,7 +78,7 @@ async function binarySite(program) {
     await kill();
     await rm(data, { recursive: true });
   };
-  return { url, deliver: (mail) => send({ host: '127.0.0.1', port: smtpPort ?? 0 }, mail), kill, revive, end };
+  return { url, smtpPort: smtpPort ?? 0, deliver: (mail) => send({ host: '127.0.0.1', port: smtpPort ?? 0 }, mail), kill, revive, end };
 }
 
 /** @returns {Promise<number>} */

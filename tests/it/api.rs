@@ -133,7 +133,10 @@ async fn nonsense_is_answered_with_problems() {
 async fn foreign_hosts_and_origins_are_turned_away() {
     let server = TestServer::with(|config| config.http.allowed_hosts = vec!["mail.example.com".into()]).await;
     let api = server.api();
-    problem(&get_with(&api, "/v1/mailboxes", &[("host", "evil.test")]).await, 421, "foreign-host");
+    let foreign = get_with(&api, "/v1/mailboxes", &[("host", "evil.test:8080")]).await;
+    problem(&foreign, 421, "foreign-host");
+    let advice = "add \"evil.test\" to [http] allowed_hosts (MAILROOM__HTTP__ALLOWED_HOSTS)";
+    assert_eq!(foreign.json()["detail"], advice);
     problem(&get_with(&api, "/", &[("host", "evil.test")]).await, 421, "foreign-host");
     problem(&get_with(&api, "/v1/mailboxes", &[("origin", "http://evil.test")]).await, 403, "foreign-origin");
     problem(&get_with(&api, "/v1/mailboxes", &[("origin", "null")]).await, 403, "foreign-origin");
@@ -173,6 +176,19 @@ async fn a_message_is_shown_in_full_and_nothing_of_it_runs() {
     assert!(policy.contains("sandbox") && !policy.contains("https:"), "{policy}");
     let remote = api.get(&format!("{base}/html?remote=1")).await;
     assert!(remote.header("content-security-policy").unwrap().contains("img-src 'self' data: https: http:"));
+
+    // The page is shown in a sandboxed frame, whose pictures come with an origin that is nobody's.
+    for method in [Method::GET, Method::HEAD] {
+        let framed = api.call(method, picture, &[("origin", "null")], None).await;
+        assert_eq!(framed.status, StatusCode::OK);
+        assert_eq!(framed.header("access-control-allow-origin"), None);
+    }
+    problem(&get_with(&api, picture, &[("origin", "http://evil.test")]).await, 403, "foreign-origin");
+    problem(&get_with(&api, picture, &[("origin", "null"), ("host", "evil.test")]).await, 421, "foreign-host");
+    problem(&api.call(Method::DELETE, picture, &[("origin", "null")], None).await, 403, "foreign-origin");
+    for path in [base.clone(), format!("{base}/raw"), format!("{base}/html"), "/v1/messages".to_owned()] {
+        problem(&get_with(&api, &path, &[("origin", "null")]).await, 403, "foreign-origin");
+    }
 
     let picture = api.get(picture).await;
     assert_eq!(picture.body, b"\x89PNG\r\n\x1a\n");
@@ -289,6 +305,49 @@ async fn wait_gives_the_next_matching_message_and_misses_none() {
 }
 
 #[actix_web::test]
+async fn codes_are_found_in_lists_and_in_html_behind_a_placeholder() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let placeholder = "Subject: Welcome\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\n\
+        Please view this in an HTML client.\r\n--b\r\nContent-Type: text/html\r\n\r\n\
+        <p>Your verification code is <b>554321</b></p>\r\n--b--\r\n";
+    server.deliver("bob@example.com", placeholder).await;
+    server.deliver("bob@example.com", &message("Sign in", "Use 482-913 to log in.")).await;
+    let list = api.json("/v1/mailboxes/bob@example.com/messages").await;
+    let codes: Vec<_> = list["items"].as_array().unwrap().iter().map(|item| item["codes"].clone()).collect();
+    assert_eq!(codes, [json!(["482913"]), json!([])]);
+    for (item, code) in list["items"].as_array().unwrap().iter().zip(["482913", "554321"]) {
+        let path = format!("/v1/mailboxes/bob@example.com/messages/{}", item["id"].as_str().unwrap());
+        assert_eq!(api.json(&path).await["codes"], json!([code]));
+        let changed = api.patch(&path, json!({"is_read": true})).await;
+        assert_eq!(changed.json()["codes"], item["codes"]);
+    }
+    server.stop().await;
+}
+
+#[actix_web::test]
+async fn all_messages_go_with_one_call() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    assert_eq!(api.delete("/v1/messages").await.json(), json!({"deleted": 0}));
+    api.post("/v1/mailboxes", json!({"address": "kept@example.com"})).await;
+    for n in 0..7 {
+        server.deliver(&format!("box{}@example.com", n % 3), &message("gone", "text")).await;
+    }
+    server.deliver("kept@example.com", &message("gone", "text")).await;
+    let cursor = api.json("/v1/messages").await["cursor"].as_str().unwrap().to_owned();
+    problem(&api.delete("/v1/messages?q=x").await, 400, "bad-parameter");
+    let deleted = api.delete("/v1/messages").await;
+    assert_eq!((deleted.status, deleted.json()), (StatusCode::OK, json!({"deleted": 8})));
+    assert_eq!(api.json("/v1/messages").await["items"], json!([]));
+    assert_eq!(api.json("/v1/mailboxes/kept@example.com").await["messages"], 0);
+    server.deliver("box1@example.com", &message("later", "text")).await;
+    let later = api.json(&format!("/v1/messages?since={cursor}")).await;
+    assert_eq!(later["items"].as_array().unwrap().len(), 1, "{later}");
+    server.stop().await;
+}
+
+#[actix_web::test]
 async fn a_stop_ends_waiting_calls_at_once() {
     let server = TestServer::start().await;
     let api = server.api();
@@ -319,6 +378,8 @@ async fn a_token_opens_its_mailbox_and_a_wrong_one_looks_like_none() {
     let needed = stranger.get("/v1/mailboxes/own@mailroom.test/messages").await;
     problem(&needed, 401, "token-needed");
     assert!(needed.header("www-authenticate").unwrap().starts_with("Bearer"));
+    let advice = "make a mailbox with POST /v1/mailboxes and send its token as Authorization: Bearer";
+    assert_eq!(needed.json()["detail"], advice);
     let api = stranger.with_token(token);
     let wrong = stranger.with_token("mrt_wrong").get("/v1/mailboxes/own@mailroom.test").await;
     let foreign = api.get("/v1/mailboxes/other@mailroom.test").await;
@@ -338,6 +399,15 @@ async fn a_token_opens_its_mailbox_and_a_wrong_one_looks_like_none() {
     assert_eq!(stranger.get(&format!("{base}/raw?token={token}")).await.status, StatusCode::OK);
     problem(&stranger.get(&format!("{base}/raw?token={other_token}")).await, 404, "no-such-mailbox");
     problem(&stranger.get(&format!("{base}?token={token}")).await, 401, "token-needed");
+    let framed = get_with(&stranger, &format!("{base}/attachments/0?token={token}"), &[("origin", "null")]).await;
+    assert_eq!(framed.status, StatusCode::OK);
+    problem(&get_with(&stranger, &format!("{base}/attachments/0"), &[("origin", "null")]).await, 401, "token-needed");
+
+    problem(&stranger.delete("/v1/messages").await, 401, "token-needed");
+    problem(&stranger.with_token("mrt_wrong").delete("/v1/messages").await, 404, "no-such-mailbox");
+    assert_eq!(api.delete("/v1/messages").await.json(), json!({"deleted": 1}));
+    let others = stranger.with_token(other_token).json("/v1/messages").await;
+    assert_eq!(others["items"].as_array().unwrap().len(), 1);
     server.stop().await;
 }
 

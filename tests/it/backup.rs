@@ -168,7 +168,7 @@ async fn a_directory_with_something_in_it_is_refused() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("note"), "mine").unwrap();
     let output = backup(fixture.dir.path(), place.path(), &[]);
-    assert!(output.status.code().unwrap() > 1);
+    assert_eq!(output.status.code(), Some(73));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is not empty"));
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
     let target = place.path().join("copy");

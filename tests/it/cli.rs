@@ -22,6 +22,10 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The last words on standard error, without the log.
 fn failure(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -52,8 +56,50 @@ fn the_printed_example_is_a_configuration_that_changes_nothing() {
     assert_eq!(code(&example), 0);
     let path = dir.path().join("mailroom.toml");
     std::fs::write(&path, &example.stdout).unwrap();
-    let checked = mailroom(&["config", "check", "--config", path.to_str().unwrap()]);
-    assert_eq!((code(&checked), String::from_utf8_lossy(&checked.stdout).as_ref()), (0, "ok\n"));
+    let path = path.to_str().unwrap();
+    for arguments in [&["config", "check", "--config", path][..], &["config", "check", path]] {
+        let checked = mailroom(arguments);
+        assert_eq!((code(&checked), out(&checked)), (0, format!("ok: {path}\n")));
+    }
+    assert_eq!(out(&mailroom(&["config", "check"])), "ok: defaults and environment, no file\n");
+    assert_eq!(code(&mailroom(&["config", "check", path, "--config", path])), 64);
+}
+
+#[test]
+fn config_check_serve_and_doctor_refuse_alike_what_would_break_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value, line) in [
+        ("MAILROOM__LOG__LEVEL", "verbose", "log.level: \"verbose\" will not do; possible: "),
+        ("MAILROOM__DATABASE__URL", "postgres://x", "database.url: \"postgres://x\" will not do; possible: "),
+        ("MAILROOM__DOMAINS__ACCEPT", "ex ample.com", "domains.accept: \"ex ample.com\" will not do; possible: "),
+        ("MAILROOM_SMTP__MAX_SESSIONS", "5", "MAILROOM_SMTP__MAX_SESSIONS: is not read: the prefix is MAILROOM__; "),
+    ] {
+        let checked = with_environment(&["config", "check"], &[(name, value)]);
+        assert_eq!((code(&checked), out(&checked).lines().count()), (78, 1));
+        assert!(out(&checked).starts_with(line), "{}", out(&checked));
+        let flags = on_free_ports(dir.path());
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let served = with_environment(&flags, &[(name, value)]);
+        assert_eq!(code(&served), 78);
+        assert!(failure(&served).starts_with(line), "{}", failure(&served));
+        let doctor = with_environment(&[&["doctor"], &flags[..]].concat(), &[(name, value)]);
+        assert_eq!(code(&doctor), 1);
+        assert!(out(&doctor).contains(line), "{}", out(&doctor));
+    }
+}
+
+#[test]
+fn an_address_may_be_a_port_alone() {
+    let listening = |addr: &str| out(&mailroom(&["config", "check", "--smtp", addr, "--http", addr, "--ops", addr]));
+    for addr in ["24526", ":24526", "localhost:24526"] {
+        assert!(
+            listening(addr).contains("ops.listen: 127.0.0.1:24526 will not do beside smtp.listen at 127.0.0.1:24526")
+        );
+    }
+    let refused = mailroom(&["--smtp", "mail.example:25"]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(code(&refused), 64);
+    assert!(text.contains("\"mail.example:25\" is not an address to listen on, such as"), "{text}");
 }
 
 #[test]
@@ -101,6 +147,86 @@ fn a_directory_that_cannot_be_used_is_one_line_that_names_it() {
     let failure = failure(&output);
     assert!(failure.contains(file.to_str().unwrap()) && failure.contains("--data"), "{failure}");
     assert_eq!(failure.lines().count(), 1);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_told_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("afile");
+    std::fs::write(&file, "").unwrap();
+    for data in [file.clone(), file.join("data")] {
+        let output = serve(&data, &[]);
+        assert_eq!(code(&output), 73);
+        assert_eq!(failure(&output), format!("{} is not a directory; choose another with --data", file.display()));
+    }
+    let output = serve(Path::new("/proc/x"), &[]);
+    assert_eq!(code(&output), 73);
+    assert!(failure(&output).starts_with("/proc/x cannot be made: No such file or directory"), "{}", failure(&output));
+}
+
+#[test]
+fn check_tells_a_database_that_is_not_there_from_one_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = mailroom(&["check", "--data", dir.path().to_str().unwrap()]);
+    assert_eq!(code(&nothing), 69);
+    assert!(failure(&nothing).ends_with("mailroom.db: there is no database"), "{}", failure(&nothing));
+    let file = dir.path().join("afile");
+    std::fs::write(&file, "").unwrap();
+    let hidden = mailroom(&["check", "--data", file.to_str().unwrap()]);
+    assert_eq!(code(&hidden), 74);
+    assert!(failure(&hidden).contains("mailroom.db cannot be read: Not a directory"), "{}", failure(&hidden));
+}
+
+/// The log of a server that ran while `during` did, with what it said of its addresses.
+fn log_of(data: &Path, during: impl FnOnce(&[String])) -> String {
+    use std::io::{BufRead, BufReader, Read};
+    // The soft limit is the hard one then: there is nothing to raise.
+    let script = format!("ulimit -n $(ulimit -Hn); exec {} \"$@\"", env!("CARGO_BIN_EXE_mailroom"));
+    let mut child = Command::new("sh")
+        .args(["-c", &script, "mailroom"])
+        .args(on_free_ports(data))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said: Vec<_> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(|line| line.unwrap()).collect();
+    during(&said);
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(child.wait().unwrap().success());
+    log
+}
+
+#[test]
+fn a_log_says_nothing_of_descriptors_that_were_not_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(dir.path(), |said| assert_eq!(said.len(), 5));
+    assert!(log.contains("stopped") && !log.contains("descriptor"), "{log}");
+}
+
+#[test]
+fn a_refused_message_is_one_line_of_the_log() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(dir.path(), |said| {
+        let addr = said[2].split_whitespace().last().unwrap();
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mail = "HELO x.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@x.test>\r\nDATA\r\none\ntwo\r\n.\r\nQUIT\r\n";
+        stream.write_all(mail.as_bytes()).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert!(answers.contains("550 5.6.0 Message contains a lone LF; lines end with CR LF\r\n"), "{answers}");
+    });
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(line["reply"], "bare_lf");
+    assert_eq!(line["reason"], "Message contains a lone LF; lines end with CR LF");
+    assert!(line["session.id"].is_string(), "{line}");
 }
 
 #[test]

@@ -24,5 +24,6 @@ mod smtp_dialogues;
 mod sockets;
 mod store_suite;
 mod support;
+mod sync_fails;
 mod synced;
 mod torn;

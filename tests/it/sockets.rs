@@ -170,7 +170,7 @@ async fn refuses_handshakes_with_problem_documents() {
     let cases = [
         (change("/v1/ws", "/v1/mailboxes"), 404, "no-such-path", ""),
         (change("GET", "POST"), 405, "method-not-allowed", "allow: GET"),
-        (change("Host: localhost", "Host: evil.test"), 421, "foreign-host", ""),
+        (change("Host: localhost", "Host: evil.test"), 421, "foreign-host", "add \\\"evil.test\\\" to [http]"),
         (change("Host: localhost", "Host: localhost\r\nOrigin: http://evil.test"), 403, "foreign-origin", ""),
         (change("Version: 13", "Version: 12"), 426, "upgrade-required", "sec-websocket-version: 13"),
         (change("Sec-WebSocket-Version: 13\r\n", ""), 426, "upgrade-required", "sec-websocket-version: 13"),

@@ -47,6 +47,10 @@ fn space(directory: &Path, config: &Config) -> Check {
 }
 
 fn sync_time(data: &Path, existing: &Path) -> Check {
+    if let Some(file) = data.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+        let found = format!("{} is not a directory", file.display());
+        return Check::fail("data directory", found, "choose another with --data");
+    }
     match time_syncs(existing) {
         Err(error) => Check::fail(
             "data directory",
@@ -119,6 +123,18 @@ mod tests {
         assert_eq!(existing_parent(&data), dir.path());
         assert_eq!(sync_time(&data, &existing_parent(&data)).level, Level::Ok);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_file_in_its_place_fails() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for data in [file.path().to_owned(), file.path().join("data")] {
+            let check = sync_time(&data, &existing_parent(&data));
+            assert_eq!(
+                (check.level, check.found),
+                (Level::Fail, format!("{} is not a directory", file.path().display()))
+            );
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Options {
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     Ok,
+    /// Worth knowing; nothing to do.
+    Notice,
     /// It works, with less than it could.
     Warn,
     /// `serve` would not start, or would lose mail.
@@ -50,6 +52,10 @@ pub struct Check {
 impl Check {
     pub fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, level: Level::Ok, found: found.into(), advice: String::new() }
+    }
+
+    pub fn notice(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, level: Level::Notice, found: found.into(), advice: advice.into() }
     }
 
     pub fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
@@ -75,8 +81,7 @@ impl Check {
 /// # Errors
 /// The configuration cannot be read, or standard output not written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = serve::read(&options.serve)?;
-    let findings = crate::config::check(&config);
+    let (config, findings) = serve::examine(&options.serve)?;
     let mut checks: Vec<Check> = Vec::new();
     checks.extend(findings.problems.iter().map(|p| Check::fail("configuration", p.to_string(), "mend it")));
     checks.extend(findings.warnings.iter().map(|p| Check::warn("configuration", p.to_string(), "be sure it is meant")));
@@ -102,6 +107,7 @@ fn as_text(checks: &[Check], color: bool) -> String {
     for check in checks {
         let (word, code) = match check.level {
             Level::Ok => ("ok  ", "32"),
+            Level::Notice => ("note", "36"),
             Level::Warn => ("warn", "33"),
             Level::Fail => ("FAIL", "31"),
         };
@@ -114,6 +120,7 @@ fn as_text(checks: &[Check], color: bool) -> String {
     let count = |level| checks.iter().filter(|check| check.level == level).count();
     out.push_str(&match (count(Level::Fail), count(Level::Warn)) {
         (0, 0) => "everything is well\n".to_owned(),
+        (fails, 1) => format!("{fails} failed, 1 warning\n"),
         (fails, warns) => format!("{fails} failed, {warns} warnings\n"),
     });
     out
@@ -136,5 +143,12 @@ mod tests {
             text,
             "ok    memory         8 GiB\nFAIL  disk           full\n                     -> make room\n1 failed, 0 warnings\n"
         );
+    }
+
+    #[test]
+    fn one_warning_is_one_and_a_notice_is_none() {
+        let notice = || Check::notice("descriptors", "20000", "enough for most");
+        assert!(as_text(&[notice()], false).ends_with("everything is well\n"));
+        assert!(as_text(&[notice(), Check::warn("disk", "slow", "x")], false).ends_with("0 failed, 1 warning\n"));
     }
 }

@@ -11,6 +11,9 @@ use crate::mail::units::Bytes;
 /// Descriptors for everything that is no connection: database, segments, listeners, log.
 const OTHER_DESCRIPTORS: u64 = 1_000;
 
+/// With fewer there is nothing left for connections.
+const FEWEST_DESCRIPTORS: u64 = OTHER_DESCRIPTORS + 24;
+
 /// As many connections as the listeners ask the kernel to hold.
 const BACKLOG: u64 = 4_096;
 
@@ -36,18 +39,30 @@ pub fn checks(config: &Config) -> Vec<Check> {
 }
 
 fn descriptors(config: &Config) -> Check {
-    let limit = getrlimit(Resource::Nofile);
-    let hard = limit.maximum.unwrap_or(u64::MAX);
-    let sessions = configured_connections(config);
-    let need = sessions + OTHER_DESCRIPTORS;
+    judge_descriptors(config, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX))
+}
+
+/// Fewer than the configuration allows connections is a warning to who asked for as many, and a notice to who did not:
+/// the defaults are ceilings that few servers come near.
+fn judge_descriptors(config: &Config, hard: u64) -> Check {
+    let need = configured_connections(config).saturating_add(OTHER_DESCRIPTORS);
+    let room = hard.saturating_sub(OTHER_DESCRIPTORS);
+    let advice =
+        format!("set LimitNOFILE={} in the unit, or ulimit -Hn", need.clamp(65_536, 1 << 30).next_power_of_two());
+    if hard < need
+        && hard >= FEWEST_DESCRIPTORS
+        && need == configured_connections(&Config::default()) + OTHER_DESCRIPTORS
+    {
+        let found = format!("{hard} (serve raises its soft limit to this): some {room} connections at once");
+        return Check::notice("descriptors", found, format!("for all that the defaults allow ({need}) {advice}"));
+    }
     let found = format!("{hard} (serve raises its soft limit to this); the configured connections need {need}");
-    let advice = format!("set LimitNOFILE={} in the unit, or ulimit -Hn", need.max(65_536).next_power_of_two());
-    Check::floor("descriptors", hard, OTHER_DESCRIPTORS + 24, need, found, advice)
+    Check::floor("descriptors", hard, FEWEST_DESCRIPTORS, need, found, advice)
 }
 
 /// Connections that the configuration allows at once; WebSocket clients are among those of HTTP.
 fn configured_connections(config: &Config) -> u64 {
-    (config.smtp.max_sessions + config.http.max_connections) as u64
+    (config.smtp.max_sessions as u64).saturating_add(config.http.max_connections as u64)
 }
 
 fn memory() -> Check {
@@ -128,5 +143,17 @@ mod tests {
             let check = checks.iter().find(|check| check.name == name).unwrap();
             assert_ne!(check.level, super::super::Level::Fail, "{check:?}");
         }
+    }
+
+    #[test]
+    fn few_descriptors_are_a_warning_only_to_who_asked_for_more() {
+        use super::super::Level;
+        let mut config = Config::default();
+        let level = |config: &Config, hard| judge_descriptors(config, hard).level;
+        assert_eq!(level(&config, 1_000), Level::Fail);
+        assert_eq!(level(&config, 20_000), Level::Notice);
+        assert_eq!(level(&config, 1 << 20), Level::Ok);
+        config.smtp.max_sessions = 50_000;
+        assert_eq!(level(&config, 20_000), Level::Warn);
     }
 }

@@ -3,7 +3,7 @@
 //! One pass cuts the text into words and candidates. A candidate counts if a word that announces a code is near and
 //! nothing around it says that it is a date, a price, a phone or an order number. Linear in the size of the text.
 
-use super::vocabulary::{Hint, hint, is_currency, is_unit, run_hint};
+use super::vocabulary::{Hint, hint, is_currency, is_entering, is_typing, is_unit, leads_to_entering, run_hint};
 use crate::mail::query::spaceless;
 
 /// The likeliest are kept.
@@ -233,6 +233,7 @@ fn score(text: &str, pieces: &[Piece], hints: &[Hint], at: usize) -> Option<i32>
     let first_on_line = before().next().is_none_or(|(other, _)| other.line < piece.line);
     let alone = first_on_line && pieces.get(at + 1).is_none_or(|next| next.line > piece.line);
     let direct = nearest.filter(|(_, hint)| *hint == Hint::Code).map(|(words, _)| words);
+    let direct = direct.or_else(|| is_to_be_typed(pieces, at).then_some(1));
     let above = || before().any(|(other, hint)| *hint == Hint::Code && other.line + 3 > piece.line);
     let after = || {
         let following = pieces.iter().zip(hints).skip(at + 1).take(8).take_while(|(other, _)| other.line == piece.line);
@@ -252,6 +253,16 @@ fn score(text: &str, pieces: &[Piece], hints: &[Hint], at: usize) -> Option<i32>
     };
     let bonus = shape(&piece.text, alone, direct)?;
     Some(score + bonus + if alone { 40 } else { 0 })
+}
+
+/// `Use 482913 to log in` names no code: a word for typing stands before it, one for getting in after it.
+fn is_to_be_typed(pieces: &[Piece], at: usize) -> bool {
+    let Some(piece) = pieces.get(at) else { return false };
+    let same_line = |other: &&Piece| other.line == piece.line;
+    let mut before = pieces.iter().take(at).rev().take_while(same_line).take(2);
+    let mut after = pieces.iter().skip(at + 1).take_while(same_line).take(7);
+    let leads = after.clone().next().is_some_and(|next| leads_to_entering(&next.text));
+    leads && before.any(|other| is_typing(&other.text)) && after.any(|other| is_entering(&other.text))
 }
 
 fn small(words: usize) -> i32 {
@@ -303,90 +314,8 @@ fn stands_free(text: &str, piece: &Piece) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{FOUND, NONE};
     use super::*;
-
-    const FOUND: &[(&str, &[&str])] = &[
-        ("Your verification code is 482913", &["482913"]),
-        ("482913 is your verification code", &["482913"]),
-        ("G-482913 is your Google verification code.", &["482913"]),
-        ("Your login code\n\nEnter the code below to sign in.\n\n482 913\n\nIt expires in 10 minutes.", &["482913"]),
-        ("Use code 482-913 to sign in.", &["482913"]),
-        ("Verify your email\n\nYour code:\n\n4 8 2 9 1 3\n\nThanks", &["482913"]),
-        ("Verify your email\n\nYour code is\n4\n8\n2\n9\n1\n3\n", &["482913"]),
-        ("Slack confirmation code: A1B2-C3D4", &["A1B2-C3D4"]),
-        ("Your device code is WDJB-MJHT. Enter it at https://example.com/device", &["WDJB-MJHT"]),
-        ("Your one-time passcode (OTP): 0042", &["0042"]),
-        ("Your PIN is 7391. Do not share it with anyone.", &["7391"]),
-        ("Your code is 2024", &["2024"]),
-        ("Security code\n\n1999\n\n", &["1999"]),
-        ("Steam Guard code\n\nHere is the code you need to log in:\n\nR7K2M\n\nThis email was generated", &["R7K2M"]),
-        ("Hi Bob, use 90210443 as your two-factor token today.", &["90210443"]),
-        ("Your confirmation code is 123456. Order #998877 will ship after.", &["123456"]),
-        ("[GitHub] Your launch code\n\nContinue signing up by entering the code below:\n\n71049284\n", &["71049284"]),
-        ("Apple ID code: 482913. Don't share it. @apple.com #482913 %apple.com", &["482913"]),
-        ("Ihr Einmalcode lautet 482913.", &["482913"]),
-        ("Ihr Bestätigungscode: 482 913\nEr ist 10 Minuten gültig.", &["482913"]),
-        ("Ihre TAN für die Überweisung über 1.234,56 EUR lautet 739104.", &["739104"]),
-        ("Geben Sie die folgende PIN ein:\n\n8361\n", &["8361"]),
-        ("Votre code de vérification est 482913.", &["482913"]),
-        ("Voici votre code de sécurité : 482 913", &["482913"]),
-        ("Tu código de verificación es 482913", &["482913"]),
-        ("482913 es tu código de verificación de Facebook", &["482913"]),
-        ("Il tuo codice di verifica è 482913", &["482913"]),
-        ("Seu código de verificação é: 482913", &["482913"]),
-        ("Uw verificatiecode is 482913", &["482913"]),
-        ("Din engångskod är 482913", &["482913"]),
-        ("Ваш код подтверждения: 482913", &["482913"]),
-        ("Код для входа — 48291. Никому его не сообщайте.", &["48291"]),
-        ("Twój kod weryfikacyjny to 482913", &["482913"]),
-        ("Doğrulama kodunuz: 482913", &["482913"]),
-        ("Mã xác minh của bạn là 482913", &["482913"]),
-        ("【支付宝】您的验证码是482913，5分钟内有效，请勿泄露。", &["482913"]),
-        ("您的驗證碼：\n\n482913\n\n請於 10 分鐘內輸入", &["482913"]),
-        ("验证码 482913，您正在登录。订单号 20261121001", &["482913"]),
-        ("認証コード：482913\nこのコードは10分間有効です。", &["482913"]),
-        ("確認コードは 482913 です。", &["482913"]),
-        ("인증번호 [482913]를 입력해 주세요.", &["482913"]),
-        ("확인 코드: 482913", &["482913"]),
-        ("رمز التحقق الخاص بك هو 482913", &["482913"]),
-        ("קוד האימות שלך הוא 482913", &["482913"]),
-        ("आपका सत्यापन कोड 482913 है", &["482913"]),
-        ("Your codes: 11112222 and 33334444", &["11112222", "33334444"]),
-    ];
-
-    const NONE: &[&str] = &[
-        "",
-        "Your order 482913 has shipped.",
-        "Order #482913 confirmed\n\nThank you! Total: $1234.00",
-        "Invoice 20261121 is due on 2026-11-30. Amount: 4,829.13 EUR",
-        "Rechnung Nr. 482913\nBetrag: 1234,50 €",
-        "Call us at +1 800 555 1234 or 555-123-4567.",
-        "Copyright 2026 Example Inc., 94103 San Francisco",
-        "Use promo code SAVE2026 at checkout",
-        "Mit dem Rabattcode HERBST25 sparen Sie",
-        "Your discount code: 20OFF2026",
-        "The background is #112233 and the text #445566.",
-        "Meeting on 21.11.2026 at 12:30, room 4021",
-        "Your account ending in 4242 was charged 1299 USD",
-        "We reviewed 1500 users and 3000 messages this week.",
-        "Postcode 10115 Berlin",
-        "ZIP code 94103",
-        "Tracking code 1Z999AA1 will follow",
-        "The error code 4041 was returned by the source code 1234.",
-        "Nothing to enter here, just 482913 things and words.",
-        "See https://example.com/reset?code=482913&x=1 to go on",
-        "code=482913&state=12345",
-        "Version 2026.1104 of the code editor",
-        "您的订单号：482913 已发货",
-        "ご注文番号 482913 の商品を発送しました",
-        "주문번호 482913 배송이 시작되었습니다",
-        "优惠码 SAVE2026 今日有效",
-        "Password reset requested. If this was not you, call 5551234.",
-        "Shopping in Japan since 1998: spinning 4000 tops",
-        "Card 4111 1111 1111 1111 was added",
-        "550e8400-e29b-41d4-a716-446655440000 is the token of this request",
-        "Your code expires in 1000 minutes",
-    ];
 
     #[test]
     fn finds_what_is_to_be_typed_in() {

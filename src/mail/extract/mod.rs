@@ -2,7 +2,11 @@
 
 mod codes;
 mod links;
+mod message;
+#[cfg(test)]
+mod samples;
 mod vocabulary;
 
 pub use codes::{MAX_CODES, codes};
 pub use links::{Link, MAX_LINKS, links};
+pub use message::{message_codes, summary_codes};

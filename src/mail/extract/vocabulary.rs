@@ -55,6 +55,27 @@ const UNITS: &str = "\
     rd blvd st messages items january february march april may june july august september october \
     november december";
 
+/// Words before a number that is to be typed in.
+const TYPING: &str = "\
+    use using enter type input submit verwenden verwende nutzen nutze benutzen geben gib mit utilisez utilise \
+    entrez saisissez usa use utilice utiliza introduce introduzca inserisci utilizza insira digite gebruik voer \
+    använd ange brug indtast bruk skriv używaj użyj wpisz wprowadź введите используйте girin kullanın";
+
+/// Words right after such a number that lead to what it is for.
+const LEADS: &str = "\
+    to in into on at when and ein zum zur um bei pour para per a om för for att till om do aby żeby чтобы для при";
+
+/// What it is for.
+const ENTERING: &str = "\
+    log login logging sign signin signing verify verifying confirm authenticate continue complete proceed unlock \
+    access activate reset register anmelden anmeldung anzumelden einloggen einzuloggen bestätigen connecter \
+    connexion identifier vérifier confirmer iniciar acceder verificar confirmar entrar accedere verificare \
+    confermare inloggen loggen logga bekräfta logge zalogować войти входа подтвердить";
+
+/// Parts of a run of Chinese, Japanese or Korean at whose end a number is to be typed in, and what it is for.
+const TYPING_PARTS: &str = "使用 输入 輸入 填写 填寫";
+const ENTERING_PARTS: &str = "登录 登入 登錄 验证 驗證 認証 確認 注册 註冊 ログイン 继续 繼續 완료 로그인";
+
 /// Parts of a run of Chinese, Japanese or Korean that announce a code.
 const CODE_PARTS: &str = "\
     验证码 驗證碼 校验码 校驗碼 确认码 確認碼 动态码 動態碼 安全码 安全碼 识别码 登录码 \
@@ -83,6 +104,11 @@ struct Lists {
     code_parts: Vec<&'static str>,
     other_parts: Vec<&'static str>,
     unit_parts: Vec<&'static str>,
+    typing: HashSet<&'static str>,
+    leads: HashSet<&'static str>,
+    entering: HashSet<&'static str>,
+    typing_parts: Vec<&'static str>,
+    entering_parts: Vec<&'static str>,
 }
 
 static LISTS: LazyLock<Lists> = LazyLock::new(|| Lists {
@@ -95,6 +121,11 @@ static LISTS: LazyLock<Lists> = LazyLock::new(|| Lists {
     code_parts: CODE_PARTS.split_whitespace().collect(),
     other_parts: OTHER_PARTS.split_whitespace().collect(),
     unit_parts: UNIT_PARTS.split_whitespace().collect(),
+    typing: TYPING.split_whitespace().collect(),
+    leads: LEADS.split_whitespace().collect(),
+    entering: ENTERING.split_whitespace().collect(),
+    typing_parts: TYPING_PARTS.split_whitespace().collect(),
+    entering_parts: ENTERING_PARTS.split_whitespace().collect(),
 });
 
 /// What a word says; `before` is the word in front of it, both in lower case.
@@ -135,4 +166,19 @@ pub(super) fn is_currency(word: &str) -> bool {
 /// Whether the word after a number makes it an amount.
 pub(super) fn is_unit(word: &str) -> bool {
     LISTS.units.contains(word) || LISTS.unit_parts.iter().any(|unit| word.starts_with(unit))
+}
+
+/// Whether a number after this word may be one to type in.
+pub(super) fn is_typing(word: &str) -> bool {
+    LISTS.typing.contains(word) || LISTS.typing_parts.iter().any(|part| word.ends_with(part))
+}
+
+/// Whether this word, right after such a number, leads to what it is for.
+pub(super) fn leads_to_entering(word: &str) -> bool {
+    LISTS.leads.contains(word) || LISTS.entering_parts.iter().any(|part| word.contains(part))
+}
+
+/// Whether this is what a number is typed in for.
+pub(super) fn is_entering(word: &str) -> bool {
+    LISTS.entering.contains(word) || LISTS.entering_parts.iter().any(|part| word.contains(part))
 }

@@ -24,5 +24,6 @@ pub fn listed(subject: &str, from: &str, to: &[&str]) -> Listed {
         attachments: 1,
         is_read: false,
         tags: vec!["Invoice".to_owned()],
+        codes: Vec::new(),
     }
 }

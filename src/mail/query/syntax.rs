@@ -23,8 +23,8 @@ pub struct QueryError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     #[error(
-        "there is no {0}: only from:, to:, subject:, has:, is:, before:, after:, larger:, smaller:, tag: \
-         (put it in quotes to search for it)"
+        "no field {:?}; there are from:, to:, subject:, has:, is:, before:, after:, larger:, smaller:, tag: \
+         (put it in quotes to search for it)", .0.trim_end_matches(':')
     )]
     UnknownKey(String),
     #[error("{0} needs a value")]
@@ -285,6 +285,11 @@ mod tests {
         }
         assert!(matches!(failed(&"a ".repeat(65)), (128, Problem::TooManyTerms)));
         assert!(matches!(failed(&"a".repeat(3_000)), (2_048, Problem::TooLong)));
+        assert_eq!(
+            parse("foo:x").unwrap_err().to_string(),
+            "no field \"foo\"; there are from:, to:, subject:, has:, is:, before:, after:, larger:, smaller:, tag: \
+             (put it in quotes to search for it) (at character 1)"
+        );
         assert_eq!(
             parse("larger:big").unwrap_err().to_string(),
             "larger: does not take \"big\": bytes as 10, 10K or 2MB (at character 8)"

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::incoming::Body;
 use super::messages::BodyLocation;
+use crate::mail::id::DeliveryId;
 use record::{Head, Record};
 
 /// Shorter messages are stored plain: a frame's own cost eats the gain.
@@ -88,17 +89,17 @@ pub fn read_record(dir: &Path, at: BodyLocation) -> Result<Record, ReadError> {
     Record::parse(&bytes).map_err(|error| damaged(error.to_string()))
 }
 
-/// The message byte for byte as it was received.
+/// The message `id` byte for byte as it was received.
 ///
 /// # Errors
-/// As [`read_record`].
-pub fn read(dir: &Path, at: BodyLocation) -> Result<Vec<u8>, ReadError> {
+/// As [`read_record`]; `Damaged` also when another message lies there.
+pub fn read(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Vec<u8>, ReadError> {
+    let damaged = |what| ReadError::Damaged { segment: at.segment, offset: at.offset, what };
     let record = read_record(dir, at)?;
-    unpack(&record.head, record.body).map_err(|what| ReadError::Damaged {
-        segment: at.segment,
-        offset: at.offset,
-        what,
-    })
+    if record.head.id != id {
+        return Err(damaged(format!("its place holds another message, {}", record.head.id)));
+    }
+    unpack(&record.head, record.body).map_err(damaged)
 }
 
 /// Undoes [`encode`].

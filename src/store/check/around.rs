@@ -51,6 +51,10 @@ impl Check<'_> {
     async fn file(&self, row: &segment::Model) -> Result<Option<Finding>, DbErr> {
         let length = match std::fs::metadata(files::path(&self.directory.bodies, row.number)) {
             Ok(file) => i64::try_from(file.len()).unwrap_or(i64::MAX),
+            // The server removes the file first, then the row.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && row.closed && row.live <= 0 => {
+                return Ok(None);
+            }
             Err(error) => {
                 let gone = segment::Entity::find_by_id(row.number).one(&self.db).await?.is_none();
                 return Ok((!gone).then(|| Finding::damage(format!("its file cannot be opened: {error}"))));

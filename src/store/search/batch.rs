@@ -16,6 +16,7 @@ use sea_orm::{
 use super::index::{Document, Removal};
 use super::metrics as names;
 use crate::mail::address::MailboxKey;
+use crate::mail::id::DeliveryId;
 use crate::mail::query::{Seen, index_columns};
 use crate::mail::summary;
 use crate::store::bodies;
@@ -24,9 +25,6 @@ use crate::store::config::Defaults;
 use crate::store::list::living_by_id;
 use crate::store::messages::BodyLocation;
 use crate::store::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED};
-
-/// Bytes of messages in one batch; a larger one goes alone.
-const BYTES: i64 = 64 << 20;
 
 /// A part of the stream.
 pub struct Batch<'a> {
@@ -48,20 +46,28 @@ pub struct Arrivals<'a> {
     texts: Texts<'a>,
 }
 
-/// Reads the next batch after `position`, of at most `most` events.
+/// What one batch may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub events: usize,
+    /// Of messages; a larger one goes alone.
+    pub bytes: i64,
+}
+
+/// Reads the next batch after `position`.
 ///
 /// # Errors
 /// When the store cannot be read; a message that cannot be is indexed without its text.
 pub async fn read<'a>(
     store: &DatabaseConnection,
     dir: &'a Path,
-    (position, most): (i64, usize),
+    (position, most): (i64, Bounds),
     lineage: u32,
     defaults: &'a Defaults,
 ) -> Result<Batch<'a>, DbErr> {
     let tx = store.begin().await?;
     let head = meta::Entity::find_by_id(1).one(&tx).await?.map_or(position, |row| row.stamp);
-    let limit = most as u64 + 1;
+    let limit = most.events as u64 + 1;
     let mut arrivals = message::Entity::find()
         .filter(message::Column::Stamp.gt(position))
         .order_by_asc(message::Column::Stamp)
@@ -110,16 +116,16 @@ impl Arrivals<'_> {
 }
 
 /// The last stamp of a batch of these rows, when they are more than one.
-fn cut(arrivals: &[message::Model], changes: &[change::Model], most: usize) -> Option<i64> {
+fn cut(arrivals: &[message::Model], changes: &[change::Model], most: Bounds) -> Option<i64> {
     let mut stamps: Vec<i64> =
         arrivals.iter().map(|row| row.stamp).chain(changes.iter().map(|row| row.stamp)).collect();
     stamps.sort_unstable();
-    let by_count = if stamps.len() > most { stamps.get(most - 1).copied() } else { None };
+    let by_count = if stamps.len() > most.events { stamps.get(most.events - 1).copied() } else { None };
     let mut bytes = 0;
     let fits = |row: &&message::Model| {
         let first = bytes == 0;
         bytes += row.size;
-        first || bytes <= BYTES
+        first || bytes <= most.bytes
     };
     let kept = arrivals.iter().take_while(fits).count();
     let by_bytes = if kept < arrivals.len() { arrivals.get(kept.saturating_sub(1)).map(|row| row.stamp) } else { None };
@@ -164,7 +170,7 @@ impl Texts<'_> {
         {
             return text.clone();
         }
-        let text = text(self.dir, at).unwrap_or_else(|why| {
+        let text = text(self.dir, at, DeliveryId(row.id)).unwrap_or_else(|why| {
             metrics::counter!(names::UNREADABLE).increment(1);
             tracing::warn!(message.id = %row.id, mailbox = row.mailbox_id, uid = row.uid, %why, "indexed without its text");
             Arc::default()
@@ -178,8 +184,8 @@ impl Texts<'_> {
 ///
 /// # Errors
 /// What is wrong with its record, or that the parser failed on it.
-pub fn text(dir: &Path, at: BodyLocation) -> Result<Arc<str>, String> {
-    let raw = bodies::read(dir, at).map_err(|error| error.to_string())?;
+pub fn text(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Arc<str>, String> {
+    let raw = bodies::read(dir, at, id).map_err(|error| error.to_string())?;
     let read = catch_unwind(AssertUnwindSafe(|| summary::summarize(&raw).text));
     read.map_err(|_| "the parser failed on it".to_owned())
 }

@@ -1,5 +1,7 @@
 //! Settings of the search index: `[search]`.
 
+use crate::settings::{Check, Wrong};
+
 crate::settings! {
     /// The index that answers searches for words.
     pub struct SearchConfig {
@@ -7,4 +9,9 @@ crate::settings! {
         /// number for each page, and nothing is written beside the mail.
         pub enabled: bool = true,
     }
+}
+
+impl Check for SearchConfig {
+    /// On and off will both do.
+    fn check(&self, _: &mut Wrong) {}
 }

@@ -183,6 +183,10 @@ impl Index {
             self.bytes = pace::words(self.bytes, began.elapsed());
         }
         tx.execute_raw(statement("UPDATE state SET position = ? WHERE id = 1", [position.into()])).await?;
+        if !go_on() {
+            tx.rollback().await?;
+            return Ok(None);
+        }
         tx.commit().await?;
         self.position = position;
         Ok(Some(added))

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
 use tokio::sync::{mpsc, watch};
 
+use super::batch::Bounds;
 use super::index::{Index, Origin, Unfit, is_damage};
 use super::pace::{self, Pace};
 use super::{Progress, Reading, Run, Search, batch, metrics as names};
@@ -23,6 +24,7 @@ use crate::store::config::Defaults;
 use crate::store::connect;
 use crate::store::directory::Directory;
 use crate::store::incoming::Incoming;
+use crate::store::space;
 use crate::store::writer::Shared;
 
 /// After a batch of less than [`FULL`] events: more in one batch are less work each.
@@ -36,6 +38,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 const NICE: i32 = 19;
 /// Searches at once.
 const READERS: u32 = 4;
+/// What a batch has at most.
+const BYTES: i64 = 64 << 20;
+/// With less than this left on the disk, batches are small and the WAL is given back after each.
+const TIGHT: u64 = 64 << 20;
+const SMALL: Bounds = Bounds { events: 16, bytes: 1 << 20 };
 
 /// What the indexer needs of the store.
 pub struct Surroundings {
@@ -51,6 +58,11 @@ pub struct Surroundings {
 impl Surroundings {
     fn has_space(&self) -> bool {
         !self.shared.space.no_space.load(Ordering::Relaxed)
+    }
+
+    /// Whether so little is left that a batch under way could take what deletions need.
+    fn is_tight(&self) -> bool {
+        space::free(&self.directory.root).is_some_and(|free| free < TIGHT)
     }
 }
 
@@ -207,7 +219,9 @@ impl Indexer {
         // Read before the snapshot: all of these are in it.
         let committed = progress.committed.load(Ordering::Acquire);
         let Surroundings { directory, lineage, defaults, .. } = &self.around;
-        let read = batch::read(store, &directory.bodies, (index.position, self.pace.most), *lineage, defaults);
+        let tight = self.around.is_tight();
+        let most = if tight { SMALL } else { Bounds { events: self.pace.most, bytes: BYTES } };
+        let read = batch::read(store, &directory.bodies, (index.position, most), *lineage, defaults);
         let batch = read.await.map_err(Failure::Store)?;
         for removal in &batch.removals {
             let mut more = true;
@@ -223,7 +237,11 @@ impl Indexer {
             let adding = index.add(documents, batch.end, || self.around.has_space()).await;
             let Some(count) = adding.map_err(Failure::Index)? else { return Ok(Next::On) };
             added = count;
-            self.pace.took(batch.events, adds.elapsed());
+            if tight {
+                index.give_back().await;
+            } else {
+                self.pace.took(batch.events, adds.elapsed());
+            }
         }
         if batch.head {
             progress.done.store(i64::try_from(committed).unwrap_or(i64::MAX), Ordering::Release);

@@ -191,7 +191,11 @@ impl Asking<'_> {
         let (dir, query) = (self.store.inner.bodies.clone(), open.clone());
         let asked = tokio::task::spawn_blocking(move || {
             let ask = |line: Line| {
-                let text = if query.needs_text() { batch::text(&dir, line.at).unwrap_or_default() } else { "".into() };
+                let text = if query.needs_text() {
+                    batch::text(&dir, line.at, line.listed.id).unwrap_or_default()
+                } else {
+                    "".into()
+                };
                 let matches = query.matches(&Candidate { listed: &line.listed, text: &text });
                 (line, matches)
             };

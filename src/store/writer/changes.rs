@@ -1,5 +1,6 @@
 //! Changes by calls, by retention and by compaction: several in one transaction, each carried out in turn.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,6 +8,7 @@ use entity::{change, mailbox, message};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
+    QuerySelect,
 };
 
 use super::Writer;
@@ -14,6 +16,7 @@ use super::plan::{DELETED, UPDATED};
 use super::removal::{self, oldest};
 use super::requests::{Moving, Request, Step};
 use super::rows::Part;
+use super::statements::chunks;
 use super::transaction::Failure;
 use crate::mail::address::MailboxKey;
 use crate::mail::event::Event;
@@ -76,16 +79,27 @@ impl Writer {
                 self.in_flight.reply(reply, Ok(()));
             }
             Request::DropDead(reply) => {
-                let short = self.shared.space.no_space.load(Ordering::Relaxed);
-                self.segments.close_spent(&self.bodies, crate::clock::now_micros(), short);
-                let dead = self.segments.drop_dead(tx, short).await?;
-                self.in_flight.reply(reply, Ok(dead.len()));
-                self.in_flight.dropped.extend(dead);
+                let done = self.drop_dead(tx).await?;
+                self.in_flight.reply(reply, Ok(done));
             }
             // Taken out before; dropping its sender tells the caller all the same.
             Request::Close(_) => {}
         }
         Ok(())
+    }
+
+    /// A step of giving segments back; how much there was to do. The next step goes on with what this one committed: a
+    /// file goes once its row says that nothing lives in it, the row once the file is gone for good. So a file without
+    /// a row is always one whose commit was lost.
+    async fn drop_dead(&mut self, tx: &DatabaseTransaction) -> Result<usize, Failure> {
+        let short = self.shared.space.no_space.load(Ordering::Relaxed);
+        let closed = self.segments.close_spent(&self.bodies, crate::clock::now_micros(), short);
+        let forgotten = self.segments.forget_removed(tx).await?;
+        let dead = self.segments.dead(short);
+        let done = usize::from(closed) + forgotten.len() + dead.len();
+        self.in_flight.forgotten.extend(forgotten);
+        self.in_flight.dead.extend(dead);
+        Ok(done)
     }
 
     /// The row of a mailbox that has not ended.
@@ -252,9 +266,12 @@ impl Writer {
         Ok(Ok(Step { gone: old.len() as u64, more }))
     }
 
-    /// Copies records to the tail and points their rows there. A record that nobody needs any more is copied in vain.
-    async fn move_records(&mut self, tx: &DatabaseTransaction, records: Vec<Moving>) -> Result<(), Failure> {
+    /// Copies records to the tail and points their rows there. What was deleted since it was read is left out: at the
+    /// next start a copy without a row would be taken for mail that came in.
+    async fn move_records(&mut self, tx: &DatabaseTransaction, mut records: Vec<Moving>) -> Result<(), Failure> {
         use message::Column;
+        let needed = places(tx, &records).await?;
+        records.retain(|record| needed.contains(&(record.id.0, record.from.segment, record.from.offset)));
         let tail = self.segments.tail(&self.bodies, crate::clock::now_micros())?;
         let mut places = Vec::with_capacity(records.len());
         let mut bytes = Vec::new();
@@ -281,4 +298,20 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Where the rows of these messages point.
+async fn places(tx: &DatabaseTransaction, records: &[Moving]) -> Result<HashSet<(uuid::Uuid, i64, i64)>, Failure> {
+    use message::Column;
+    let ids: Vec<uuid::Uuid> = records.iter().map(|record| record.id.0).collect();
+    let mut places = HashSet::new();
+    for ids in chunks(&ids) {
+        let rows = message::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Segment, Column::Offset])
+            .filter(Column::Id.is_in(ids.to_vec()))
+            .into_tuple::<(uuid::Uuid, i64, i64)>();
+        places.extend(rows.all(tx).await?);
+    }
+    Ok(places)
 }

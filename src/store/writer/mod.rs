@@ -77,6 +77,8 @@ pub struct Writer {
     pub(super) faults: Faults,
     pub(super) space: Space,
     pub(super) checkpointer: Checkpointer,
+    /// Nothing is stored any more.
+    pub(super) dead: bool,
 }
 
 /// Where work for the writer comes in.
@@ -166,13 +168,17 @@ impl Writer {
             return;
         }
         let deliveries = self.in_flight.begin(batch);
+        if self.dead {
+            return self.refuse(WriteFailed::Failed);
+        }
         let outcome = AssertUnwindSafe(self.store(&deliveries)).catch_unwind().await;
         self.settle(outcome.map_err(drop)).await;
     }
 
     /// Makes a batch of changes and answers each of them.
     async fn change(&mut self, batch: Vec<Request>) {
-        if batch.is_empty() {
+        if batch.is_empty() || self.dead {
+            // Dropping a request tells its caller.
             return;
         }
         let _ = self.in_flight.begin(Vec::new());

@@ -57,7 +57,10 @@ impl Writer {
         for (index, delivery) in deliveries.iter().enumerate() {
             let verdict = self.admit(delivery, now);
             self.in_flight.verdict(index, verdict);
-            let (Ok(()), Some(at)) = (verdict, place(delivery, tail, &mut plan.bodies)) else { continue };
+            if verdict.is_err() {
+                continue;
+            }
+            let Some(at) = place(delivery, tail, &mut plan.bodies) else { continue };
             plan.deliveries += 1;
             let texts = Texts::of(&delivery.summary);
             for part in &delivery.parts {
@@ -161,6 +164,7 @@ impl Writer {
             attachments: summary.attachments,
             is_read: false,
             tags: Vec::new(),
+            codes: summary.codes.clone(),
         }
     }
 

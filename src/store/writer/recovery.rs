@@ -15,6 +15,7 @@ use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use super::Writer;
 use super::plan::Delivery;
 use super::statements::chunks;
+use super::transaction::Failure;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Summary;
 use crate::store::bodies::recover::{Found, scan};
@@ -34,6 +35,9 @@ impl Writer {
         let files = segment::numbers(&dir).map_err(custom)?;
         let known: Vec<(i64, u64)> = self.segments.rows().map(|row| (row.number, unsigned(row.committed))).collect();
         for (number, committed) in &known {
+            if !segment::path(&dir, *number).exists() && self.segments.was_removed(*number) {
+                continue;
+            }
             match std::fs::metadata(segment::path(&dir, *number)) {
                 Ok(file) if file.len() >= *committed => {}
                 Ok(file) => tracing::error!(
@@ -82,24 +86,35 @@ impl Writer {
         if end == committed {
             return Ok(());
         }
-        self.segments.adopt(number, end, crate::clock::now_micros());
-        self.relocate(dir, number, &old).await?;
         metrics::counter!(names::RECOVERED).increment(new.len() as u64);
-        for found in new.chunks(BATCH) {
-            self.take_in(number, found).await?;
+        // First these: the next start looks beyond the committed end only.
+        if !old.is_empty() {
+            self.take_in(dir, (number, committed), &[], &old).await?;
         }
-        // Also when nothing was new: the end of the segment is to be known.
-        self.take_in(number, &[]).await
+        for found in new.chunks(BATCH) {
+            // No further than what its transaction takes in: the next start finds the rest, should this one end here.
+            let end = found.last().map_or(committed, |last| last.offset + last.length);
+            self.take_in(dir, (number, end), found, &[]).await?;
+        }
+        self.take_in(dir, (number, end), &[], &[]).await
     }
 
-    /// Stores records that lie on the disk already.
-    async fn take_in(&mut self, number: i64, found: &[Found]) -> Result<(), DbErr> {
+    /// In one transaction: stores records that lie on the disk already up to `end`, points the rows of `moved` at theirs.
+    async fn take_in(
+        &mut self,
+        dir: &Path,
+        (number, end): (i64, u64),
+        found: &[Found],
+        moved: &[Found],
+    ) -> Result<(), DbErr> {
         let mut deliveries = Vec::with_capacity(found.len());
         for found in found {
             deliveries.push(delivery(number, found).await);
         }
         let _ = self.in_flight.begin(Vec::new());
-        let outcome = self.store(&deliveries).await;
+        self.segments.adopt(number, end, crate::clock::now_micros());
+        let outcome =
+            if moved.is_empty() { self.store(&deliveries).await } else { self.relocate(dir, number, moved).await };
         let failed = outcome.as_ref().err().map(ToString::to_string);
         self.settle(Ok(outcome)).await;
         failed.map_or(Ok(()), |failed| Err(DbErr::Custom(failed)))
@@ -124,11 +139,12 @@ impl Writer {
 
     /// A commit that was lost may have moved these here and removed the file they came from: then their rows are
     /// pointed here again.
-    async fn relocate(&mut self, dir: &Path, number: i64, found: &[Found]) -> Result<(), DbErr> {
+    async fn relocate(&mut self, dir: &Path, number: i64, found: &[Found]) -> Result<(), Failure> {
         use message::Column;
+        let tx = self.transaction().await?;
         for found in found {
             let id = found.record.head.id.0;
-            let rows = message::Entity::find().filter(Column::Id.eq(id)).all(&self.db).await?;
+            let rows = message::Entity::find().filter(Column::Id.eq(id)).all(&tx).await?;
             let lost = |row: &&message::Model| row.segment != number && !segment::path(dir, row.segment).exists();
             for row in rows.iter().filter(lost) {
                 message::Entity::update_many()
@@ -136,13 +152,13 @@ impl Writer {
                     .col_expr(Column::Offset, Expr::value(signed(found.offset)))
                     .filter(Column::MailboxId.eq(row.mailbox_id))
                     .filter(Column::Uid.eq(row.uid))
-                    .exec(&self.db)
+                    .exec(&tx)
                     .await?;
                 self.segments.died(row.segment, row.length);
                 self.segments.born(number, row.length);
             }
         }
-        Ok(())
+        self.commit(tx).await
     }
 }
 

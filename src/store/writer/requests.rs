@@ -25,7 +25,7 @@ pub enum Request {
     Expire(Timestamp, Reply<bool>),
     /// Records that compaction copies to the end of the active segment.
     Move(Vec<Moving>, Reply<()>),
-    /// Removes segments in which nothing lives.
+    /// A step of removing segments in which nothing lives; the answer is how much there was to do.
     DropDead(Reply<usize>),
     /// The last request: commit what was taken, then stop.
     Close(oneshot::Sender<()>),

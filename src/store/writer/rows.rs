@@ -22,8 +22,10 @@ pub enum Part {
 }
 
 /// Rows by address: what was used lately is young, the older half is dropped at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mailboxes {
+    /// From so many young ones on they are the old ones.
+    remembered: usize,
     young: HashMap<MailboxKey, mailbox::Model>,
     old: HashMap<MailboxKey, mailbox::Model>,
     changed: HashMap<MailboxKey, Part>,
@@ -33,14 +35,26 @@ pub struct Mailboxes {
     freed: HashSet<MailboxKey>,
 }
 
+impl Default for Mailboxes {
+    fn default() -> Self {
+        Self::remembering(REMEMBERED)
+    }
+}
+
 impl Mailboxes {
+    fn remembering(remembered: usize) -> Self {
+        let (young, old, changed) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { remembered, young, old, changed, detached: Vec::new(), freed: HashSet::new() }
+    }
+
     /// Reads those of `keys` that are not known. Afterwards [`Mailboxes::get`] is the truth for them.
     pub async fn load<C: ConnectionTrait>(
         &mut self,
         db: &C,
         keys: impl Iterator<Item = &MailboxKey>,
     ) -> Result<(), DbErr> {
-        if self.young.len() >= REMEMBERED {
+        // Not amid a transaction: what it changed is written from the young ones.
+        if self.young.len() >= self.remembered && self.changed.is_empty() && self.freed.is_empty() {
             self.old = std::mem::take(&mut self.young);
         }
         let mut missing = HashSet::new();
@@ -97,7 +111,9 @@ impl Mailboxes {
         self.freed.clear();
         let (mut counters, mut whole) = (Vec::new(), Vec::new());
         for (key, part) in self.changed.drain() {
-            let Some(row) = self.young.get(&key) else { continue };
+            let Some(row) = self.young.get(&key) else {
+                return Err(DbErr::Custom(format!("what changed in the mailbox {key} is not known any more")));
+            };
             match part {
                 Part::Counters => counters.push(Counters::of(row)),
                 Part::Whole => whole.push(row.clone()),
@@ -113,4 +129,49 @@ impl Mailboxes {
 /// Writes the row of `meta`.
 pub async fn write_meta<C: ConnectionTrait>(db: &C, row: meta::Model) -> Result<(), DbErr> {
     meta::Entity::update(row.into_active_model().reset_all()).validate()?.exec_without_returning(db).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: i64, address: &str) -> mailbox::Model {
+        mailbox::Model {
+            id,
+            address: Some(address.to_owned()),
+            incarnation: id,
+            modseq: 1,
+            replay_floor: 0,
+            origin: 1,
+            created_at: 0,
+            expires_at: None,
+            message_ttl: None,
+            max_messages: None,
+            max_bytes: None,
+            when_full: None,
+            token_hash: None,
+            messages: 0,
+            unread: 0,
+            bytes: 0,
+            due: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_transaction_changed_is_written_however_many_mailboxes_it_looks_at() {
+        let db = sea_orm::Database::connect("sqlite::memory:").await.unwrap();
+        migration::up(&db).await.unwrap();
+        let mut mailboxes = Mailboxes::remembering(3);
+        let keys: Vec<MailboxKey> = (1..=10).map(|n| MailboxKey::from_stored(&format!("{n}@x"))).collect();
+        for round in 1..=2 {
+            for (n, key) in (1..).zip(&keys) {
+                mailboxes.load(&db, std::iter::once(key)).await.unwrap();
+                let changed = mailboxes.get(key).cloned().unwrap_or_else(|| row(n, key.as_str()));
+                mailboxes.put(key.clone(), mailbox::Model { modseq: round, ..changed }, Part::Whole);
+            }
+            mailboxes.write(&db).await.unwrap();
+            let rows = mailbox::Entity::find().all(&db).await.unwrap();
+            assert_eq!(rows.iter().map(|row| row.modseq).collect::<Vec<_>>(), [round; 10]);
+        }
+    }
 }

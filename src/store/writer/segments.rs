@@ -30,6 +30,12 @@ pub struct Segments {
     next: i64,
     /// Segments that live bodies were moved out of, and when.
     moved_from: HashMap<i64, Instant>,
+    /// Those that the transaction under way appends to.
+    touched: BTreeMap<i64, Arc<File>>,
+    /// Those in which something of a failed transaction is left, because it could not be cut off.
+    uncut: BTreeMap<i64, Arc<File>>,
+    /// Those whose file is removed for good; their rows go next.
+    removed: BTreeSet<i64>,
 }
 
 /// Where the bytes of a transaction go: the end of the active segment.
@@ -50,6 +56,9 @@ impl Segments {
             active: None,
             next,
             moved_from: HashMap::new(),
+            touched: BTreeMap::new(),
+            uncut: BTreeMap::new(),
+            removed: BTreeSet::new(),
         }
     }
 
@@ -66,16 +75,26 @@ impl Segments {
 
     /// The place to append to, in a segment that is neither full nor old.
     pub fn tail(&mut self, config: &BodiesConfig, now: i64) -> Result<Tail, Failure> {
+        for (number, file) in std::mem::take(&mut self.uncut) {
+            self.cut(number, file);
+        }
         let usable = self.active.clone().and_then(|(number, file)| {
             let row = self.rows.get(&number)?;
             let young = now.saturating_sub(row.created_at) < micros(config.segment_age.0);
             let room = unsigned(row.committed) < config.segment_size.0;
             (!row.closed && room && young).then(|| Tail { number, offset: unsigned(row.committed), file })
         });
-        match usable {
-            Some(tail) => Ok(tail),
-            None => self.open_next(now),
-        }
+        let tail = match usable {
+            Some(tail) => tail,
+            None => self.open_next(now)?,
+        };
+        self.touched.insert(tail.number, Arc::clone(&tail.file));
+        Ok(tail)
+    }
+
+    /// The transaction was committed.
+    pub fn committed(&mut self) {
+        self.touched.clear();
     }
 
     fn open_next(&mut self, now: i64) -> Result<Tail, Failure> {
@@ -150,42 +169,73 @@ impl Segments {
 
     /// Closes the active segment when nothing in it is needed any more, when it is old, or when it is mostly dead and the
     /// disk is `short`: only closed ones are emptied and removed, and no mail may come that would open the next.
-    pub fn close_spent(&mut self, config: &BodiesConfig, now: i64, short: bool) {
-        let Some((number, row)) = self.active.as_ref().and_then(|(n, _)| Some((*n, self.rows.get(n)?))) else { return };
+    pub fn close_spent(&mut self, config: &BodiesConfig, now: i64, short: bool) -> bool {
+        let active = self.active.as_ref().and_then(|(number, _)| Some((*number, self.rows.get(number)?)));
+        let Some((number, row)) = active else { return false };
         let old = now.saturating_sub(row.created_at) >= micros(config.segment_age.0);
         let sparse = row.live.saturating_mul(100) < row.total.saturating_mul(i64::from(config.compact_below));
-        if row.total > 0 && (row.live <= 0 || old || (short && sparse)) {
+        let spent = row.total > 0 && (row.live <= 0 || old || (short && sparse));
+        if spent {
             self.abandon();
             tracing::debug!(segment = number, "closed before it was full");
         }
+        spent
     }
 
-    /// Takes out the segments in which nothing lives; their files are to be removed after the commit. A `short` disk does
-    /// not wait for readers who know the old place of what was moved: they look it up again.
-    pub async fn drop_dead<C: ConnectionTrait>(&mut self, db: &C, short: bool) -> Result<Vec<i64>, DbErr> {
-        let moved = |number| self.moved_from.get(number).is_some_and(|at: &Instant| at.elapsed() < AFTER_MOVE);
-        let waits = |number| !short && moved(number);
-        let dead: Vec<i64> = self
-            .rows
-            .values()
-            .filter(|row| row.closed && row.live <= 0 && !waits(&row.number))
-            .map(|row| row.number)
-            .collect();
-        for number in &dead {
+    /// Segments in which nothing lives, as of the last commit. A `short` disk does not wait for readers who know the old
+    /// place of what was moved: they look it up again.
+    pub fn dead(&self, short: bool) -> Vec<i64> {
+        let dead = |row: &&segment::Model| {
+            let moved = self.moved_from.get(&row.number).is_some_and(|at| at.elapsed() < AFTER_MOVE);
+            let waits = self.changed.contains(&row.number) || self.removed.contains(&row.number) || (moved && !short);
+            row.closed && row.live <= 0 && !waits
+        };
+        self.rows.values().filter(dead).map(|row| row.number).collect()
+    }
+
+    /// Removes the files of dead segments, after a commit.
+    pub fn remove_files(&mut self, dead: &[i64]) {
+        if dead.is_empty() {
+            return;
+        }
+        let mut gone = Vec::with_capacity(dead.len());
+        for number in dead {
+            match std::fs::remove_file(files::path(&self.dir, *number)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(segment = number, %error, "a dead segment file could not be removed");
+                }
+                _ => gone.push(*number),
+            }
+        }
+        // A row that went before its file would leave a file without one, which is taken for lost mail.
+        match files::sync_directory(&self.dir) {
+            Ok(()) => self.removed.extend(gone),
+            Err(error) => tracing::warn!(%error, "the directory of bodies could not be synced"),
+        }
+    }
+
+    /// A row whose file was removed before the last stop.
+    pub fn was_removed(&mut self, number: i64) -> bool {
+        let dead = self.rows.get(&number).is_some_and(|row| row.closed && row.live <= 0);
+        dead && self.removed.insert(number)
+    }
+
+    /// Removes the rows of those whose files are gone; [`Segments::forget`] follows the commit.
+    pub async fn forget_removed<C: ConnectionTrait>(&mut self, db: &C) -> Result<Vec<i64>, DbErr> {
+        let removed: Vec<i64> = self.removed.iter().copied().collect();
+        for number in &removed {
             segment::Entity::delete_by_id(*number).exec(db).await?;
             self.rows.remove(number);
             self.changed.remove(number);
-            self.moved_from.remove(number);
         }
-        Ok(dead)
+        Ok(removed)
     }
 
-    /// Removes files after the commit that removed their rows.
-    pub fn remove_files(dir: &Path, numbers: &[i64]) {
+    /// Their rows are gone too.
+    pub fn forget(&mut self, numbers: &[i64]) {
         for number in numbers {
-            if let Err(error) = std::fs::remove_file(files::path(dir, *number)) {
-                tracing::warn!(segment = number, %error, "a dead segment file could not be removed");
-            }
+            self.removed.remove(number);
+            self.moved_from.remove(number);
         }
     }
 
@@ -203,16 +253,27 @@ impl Segments {
 
     /// Cuts what a failed transaction appended; the rows are those of the database.
     pub fn truncate(&mut self) {
-        let Some((number, file)) = self.active.clone() else { return };
-        let cut = match self.rows.get(&number) {
-            Some(row) => file.set_len(unsigned(row.committed)),
-            None => std::fs::remove_file(files::path(&self.dir, number)),
-        };
-        if let Err(error) = &cut {
-            tracing::error!(segment = number, %error, "what a failed batch wrote could not be cut off");
+        for (number, file) in std::mem::take(&mut self.touched) {
+            self.cut(number, file);
         }
-        if cut.is_err() || !self.rows.contains_key(&number) {
+    }
+
+    /// Cuts a segment to its committed end, and removes one that was never committed.
+    fn cut(&mut self, number: i64, file: Arc<File>) {
+        let row = self.rows.get(&number);
+        let cut = match row {
+            Some(row) => file.set_len(unsigned(row.committed)),
+            None => match std::fs::remove_file(files::path(&self.dir, number)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
+        };
+        if (cut.is_err() || row.is_none()) && self.active.as_ref().is_some_and(|(active, _)| *active == number) {
             self.abandon();
+        }
+        if let Err(error) = cut {
+            tracing::error!(segment = number, %error, "what a failed batch wrote could not be cut off yet");
+            self.uncut.insert(number, file);
         }
     }
 
@@ -226,6 +287,8 @@ impl Segments {
     /// Leaves the active segment as it is, for the next start to look through.
     pub fn leave(&mut self) {
         self.active = None;
+        self.touched.clear();
+        self.uncut.clear();
     }
 }
 

@@ -14,7 +14,6 @@ use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, TransactionTrait};
 use super::Writer;
 use super::plan::Delivery;
 use super::rows::{self, Mailboxes};
-use super::segments::Segments;
 use super::statements;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
@@ -97,8 +96,10 @@ pub struct InFlight {
     pub(super) stored: (u64, u64),
     /// Written with the commit.
     pub(super) changes: Vec<change::Model>,
-    /// Segment files to remove after the commit.
-    pub(super) dropped: Vec<i64>,
+    /// Segments whose files are to be removed after the commit, because nothing lives in them.
+    pub(super) dead: Vec<i64>,
+    /// Segments whose rows it removes, because their files are gone.
+    pub(super) forgotten: Vec<i64>,
 }
 
 impl InFlight {
@@ -237,13 +238,15 @@ impl Writer {
     async fn find_out(&mut self) -> bool {
         let mut pause = Duration::from_millis(10);
         loop {
-            match self.reload().await {
+            match self.ascertain().await {
                 Ok(()) => break,
                 Err(error) => tracing::error!(%error, "the database does not answer"),
             }
             if self.closing() {
-                // The answer is not known and nobody is promised anything; the next start takes in what is whole.
+                // The answer is not known and nobody is promised anything; the next start takes in what is whole. What
+                // is known of mailboxes may be wrong, so nothing else is stored either.
                 self.segments.leave();
+                self.dead = true;
                 return false;
             }
             tokio::time::sleep(pause).await;
@@ -254,6 +257,23 @@ impl Writer {
             self.segments.truncate();
         }
         committed
+    }
+
+    /// Reads anew where everything stands. If a commit was tried and is not there, its frames may still lie in the WAL,
+    /// whole, beyond the end that is known: the next start would find them and the bodies gone. A small commit
+    /// overwrites their beginning, which makes all of them void.
+    async fn ascertain(&mut self) -> Result<(), DbErr> {
+        self.reload().await?;
+        let tried = self.in_flight.stamp.filter(|stamp| *stamp != self.head.row.stamp);
+        if let Some(stamp) = tried {
+            let mut head = self.head.clone();
+            // Never the one that tells whether the commit happened.
+            head.row.stamp = head.row.stamp.max(stamp);
+            head.stamp();
+            rows::write_meta(&self.db, head.row.clone()).await?;
+            self.head = head;
+        }
+        Ok(())
     }
 
     async fn reload(&mut self) -> Result<(), DbErr> {
@@ -283,7 +303,9 @@ impl Writer {
             self.shared.index.committed(done.events.len());
             guarded(|| self.announce.announce(done.events));
         }
-        Segments::remove_files(self.segments.dir(), &done.dropped);
+        self.segments.committed();
+        self.segments.forget(&done.forgotten);
+        self.segments.remove_files(&done.dead);
         for (answer, verdict) in done.deliveries {
             count_refusal(verdict);
             guarded(|| answer(verdict));
@@ -293,7 +315,7 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, why: WriteFailed) {
+    pub(super) fn refuse(&mut self, why: WriteFailed) {
         let lost = std::mem::take(&mut self.in_flight);
         for (answer, verdict) in lost.deliveries {
             // Who was refused by a rule hears that; the others hear why the batch failed.

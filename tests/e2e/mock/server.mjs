@@ -36,8 +36,12 @@ export class Mock {
   /** @type {'open'|'token'} */
   access = 'open';
   domains = ['mailroom.test', '*'];
+  /** Not the port that people expect, so that a page that guesses is found out. 0: SMTP does not listen. */
+  smtpPort = 10_025;
   /** Every API request is answered with this status, if any. */
   failWith = 0;
+  /** Only requests for these paths. */
+  failOn = /^/;
   delayMs = 0;
   /** @type {string[]} method and path of every request */
   requests = [];
@@ -131,6 +135,7 @@ export class Mock {
       attachments: mail.attachments?.length ?? 0,
       is_read: mail.isRead ?? false,
       tags: mail.tags ?? [],
+      codes: codesIn(`${mail.subject ?? ''} ${text.slice(0, 200)}`),
     };
     const stored = { mail, summary, written: null };
     box.messages.push(stored);
@@ -199,7 +204,7 @@ export class Mock {
   #command({ socket, mailboxes }, { type, mailbox, since, token }) {
     if (type === 'unsubscribe') return void mailboxes.delete(mailbox);
     if (this.access === 'token' && this.boxes.get(mailbox)?.token !== token) {
-      return socket.send({ type: 'error', problem: { type: 'urn:mailroom:problem:not-found', title: 'Not found', status: 404 } });
+      return socket.send({ type: 'error', mailbox, problem: { type: 'urn:mailroom:problem:not-found', title: 'Not found', status: 404 } });
     }
     mailboxes.add(mailbox);
     const [, lineage, stamp] = /^s(\d+)-(\d+)$/.exec(since ?? '') ?? [];
@@ -252,25 +257,33 @@ export class Mock {
 
   /** @param {string} method @param {URL} url @param {string} token @param {any} body @returns {Answer} */
   #api(method, url, token, body) {
-    if (this.failWith) return problem(this.failWith, 'test', 'The test wants this to fail.');
+    if (this.failWith && this.failOn.test(url.pathname)) return problem(this.failWith, 'test', 'The test wants this to fail.');
     const path = url.pathname.split('/').slice(2).map(decodeURIComponent);
     const [noun, address = '', sub, id = '', view, n] = path;
     if (noun === 'server') {
-      return ok({ version: '0.1.0', name: 'mailroom', smtp: ['smtp://127.0.0.1:2525'], access: this.access });
+      const smtp = this.smtpPort ? [{ host: '127.0.0.1', port: this.smtpPort }] : [];
+      return ok({ name: 'mailroom', version: '0.1.0', access: this.access, smtp, default_domain: this.domains[0], index_lag: 0, receiving: true });
     }
     if (noun === 'domains') return ok({ items: this.domains.map((domain, i) => ({ domain, is_default: i === 0 })) });
     if (noun === 'mailboxes' && !address && method === 'POST') return this.#make(body);
     if (this.access === 'token') {
-      if (!token) return problem(401, 'unauthorized', 'A token is needed.');
-      if (!address || this.boxes.get(address)?.token !== token) return problem(404, 'not-found', 'There is no such mailbox.');
+      if (!token) return problem(401, 'token-needed', 'A token is needed.');
+      if (!address || this.boxes.get(address)?.token !== token) return problem(404, 'no-such-mailbox', 'There is no such mailbox.');
+    }
+    if (noun === 'messages' && method === 'DELETE') {
+      const full = [...this.boxes.values()].filter(({ messages }) => messages.length);
+      const deleted = full.reduce((sum, { messages }) => sum + messages.length, 0);
+      for (const box of full) this.expire(box.address, box.nextUid - 1);
+      return ok({ deleted });
     }
     if (noun === 'messages') return this.#list([...this.boxes.values()].flatMap((box) => box.messages), url);
     if (noun !== 'mailboxes') return problem(404, 'not-found', 'There is nothing here.');
     if (!address) return ok({ items: [...this.boxes.values()].map(boxView), next_cursor: null, cursor: this.#cursor });
     if (sub === 'messages' && !id) {
       if (method !== 'DELETE') return this.#list(this.boxes.get(address)?.messages ?? [], url);
-      this.expire(address, this.box(address).nextUid - 1);
-      return { status: 204 };
+      const deleted = this.boxes.get(address)?.messages.length ?? 0;
+      if (deleted) this.expire(address, this.box(address).nextUid - 1);
+      return ok({ deleted });
     }
     if (sub === 'messages') return this.#message(method, address, id, view, n, url, body);
     return this.#mailbox(method, address, body);
@@ -312,6 +325,8 @@ export class Mock {
   /** @param {Stored[]} messages @param {URL} url @returns {Answer} */
   #list(messages, url) {
     const q = url.searchParams.get('q') ?? '';
+    const [, unknown = ''] = /(?:^|\s)-?(?!(?:from|to|subject|has|is|before|after|larger|smaller|tag):)([a-z]+):\S/i.exec(q) ?? [];
+    if (unknown) return problem(400, 'bad-query', `no field "${unknown}"; there are from:, to:, subject:, has:, is:, before:, after:, larger:, smaller:, tag: (put it in quotes to search for it) (at character 1)`);
     const limit = Number(url.searchParams.get('limit') ?? 50);
     if (limit > 500) return problem(400, 'bad-parameter', 'limit must be 1 to 500');
     const after = url.searchParams.get('page');
@@ -378,6 +393,7 @@ function detail({ mail, summary }, headers, parts) {
   return {
     ...summary,
     envelope: { reverse_path: summary.from.address, recipients: [mail.to], helo: 'mail.example.org', client: '192.0.2.7', protocol: 'ESMTP', smtputf8: false, eight_bit: false },
+    cc: (mail.headers?.Cc ?? '').split(',').filter(Boolean).map((party) => splitParty(party.trim())),
     parse: 'whole',
     headers,
     headers_truncated: false,
@@ -388,10 +404,13 @@ function detail({ mail, summary }, headers, parts) {
     html_remote: /(src|href)=["']?https?:|url\(/i.test((mail.html ?? '').replace(/<a\s[^>]*>/gi, '')),
     attachments: files.map(({ filename, content_type, size }, n) => ({ n, name: filename, media_type: content_type, inline: false, size })),
     parts: flat,
-    codes: [...new Set([...both.matchAll(/\b\d{6}\b/g)].map(([code]) => code))].slice(0, 3),
+    codes: codesIn(both),
     links: [...both.matchAll(/https?:\/\/[^\s"'<>)]+/g)].map(([url]) => ({ url, text: '' })),
   };
 }
+
+/** @param {string} text */
+const codesIn = (text) => (/code|码/i.test(text) ? [...new Set([...text.matchAll(/\b\d{6}\b/g)].map(([code]) => code))].slice(0, 3) : []);
 
 /** @param {import('../mail.mjs').Node} node */
 const isFile = ({ filename }) => filename !== '';
@@ -409,6 +428,7 @@ function matches({ mail, summary }, q) {
       if (name === 'is') return value === 'unread' ? !summary.is_read : summary.is_read;
       if (name === 'has') return summary.attachments > 0;
       if (name === 'from') return JSON.stringify(summary.from).toLowerCase().includes(value.toLowerCase());
+      if (name === 'tag') return summary.tags.includes(value.replaceAll('"', ''));
       if (name === 'subject') return summary.subject.toLowerCase().includes(value.toLowerCase());
       return `${summary.subject} ${mail.text ?? mail.html ?? ''} ${mail.from}`.toLowerCase().includes(word.toLowerCase());
     });

@@ -1,7 +1,7 @@
 //! Space that is given back, long lists, moving bodies under a reader.
 
 use mailroom::mail::units::Bytes;
-use mailroom::store::Deletion;
+use mailroom::store::{Deletion, WriteFailed};
 
 use super::support::*;
 
@@ -121,4 +121,49 @@ async fn a_panic_of_a_caller_does_not_end_the_writer() {
     f.store.append(bad).map_err(drop).unwrap();
     f.put(&["a@x"], mail(2).as_bytes()).await.unwrap();
     assert_eq!(f.uids("a@x").await, [2, 1]);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+/// The database is synced by every commit; that a file is gone is not, until its directory is.
+#[tokio::test]
+async fn a_crash_at_any_step_of_giving_space_back_brings_no_mail_back() {
+    let small = |config: &mut mailroom::store::Config| config.bodies.segment_size = Bytes::kib(64);
+    let f = Fixture::with(small).await;
+    for n in 0..10 {
+        f.put(&["a@x"], &noise(n)).await.unwrap();
+    }
+    f.store.delete_messages(&key("a@x"), Deletion::All).await.unwrap();
+    let (mut steps, mut more) = (0, true);
+    while more {
+        let crashed = tempfile::tempdir().unwrap();
+        copy(&f.bodies(), &crashed.path().join("bodies"));
+        more = f.store.compact(after(0)).await.unwrap();
+        copy(f.dir.path(), crashed.path());
+        let again = Fixture::within(crashed, small).await;
+        assert_eq!(again.uids("a@x").await, [0; 0], "after step {steps}");
+        again.tidy(after(60)).await;
+        assert_eq!(disk(&again), 0);
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps}");
+}
+
+#[tokio::test]
+async fn what_is_refused_takes_no_space() {
+    let f = Fixture::with(|config| config.defaults.max_bytes = Some(50_000)).await;
+    f.put(&["a@x"], &noise(1)).await.unwrap();
+    let before = disk(&f);
+    for n in 0..5 {
+        assert_eq!(f.put(&["a@x"], &[noise(n), noise(n + 9)].concat()).await, Err(WriteFailed::MailboxFull));
+    }
+    assert_eq!(disk(&f), before);
 }

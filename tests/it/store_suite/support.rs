@@ -57,7 +57,11 @@ impl Fixture {
     }
 
     pub async fn with(set: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), set).await
+    }
+
+    /// In a directory that may hold a store.
+    pub async fn within(dir: tempfile::TempDir, set: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(dir.path());
         set(&mut config);
         let (heard, faults) = (Arc::new(Heard::default()), Faults::default());

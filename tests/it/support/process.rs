@@ -101,15 +101,23 @@ impl Process {
 
     /// SIGKILL, as a power cut for everything but the page cache.
     pub fn kill(mut self) {
-        self.child.kill().expect("kills");
+        if self.wrapped {
+            // The wrapper ends with it.
+            self.signal(rustix::process::Signal::KILL);
+        } else {
+            self.child.kill().expect("kills");
+        }
         self.child.wait().expect("is gone");
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(id.expect("a process id"), signal).expect("a process of ours");
     }
 
     /// SIGTERM, and how it ended.
     pub fn terminate(mut self) -> ExitStatus {
-        let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.expect("a process id"), rustix::process::Signal::TERM)
-            .expect("a process of ours");
+        self.signal(rustix::process::Signal::TERM);
         self.child.wait().expect("is gone")
     }
 

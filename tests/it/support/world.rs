@@ -74,6 +74,7 @@ fn listed(mailbox: &MailboxKey, uid: u64, subject: &str) -> Arc<Listed> {
         attachments: 0,
         is_read: false,
         tags: Vec::new(),
+        codes: Vec::new(),
     })
 }
 
