@@ -15,7 +15,7 @@ use actix::Arbiter;
 use anyhow::Context as _;
 use futures_util::future::{AbortHandle, abortable};
 
-use self::http::{Content, Web};
+use self::http::{Content, Places, Web};
 use self::status::Status;
 use crate::config::Config;
 use crate::inbound::Inbound;
@@ -75,7 +75,8 @@ impl App {
         let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
         let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
         let ops_listener = startup::listen(config.ops.listen.0, "operations", "--ops")?;
-        let ops_server = ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone())?;
+        let ops_server =
+            ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
         let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
         status.opened(store.clone());
@@ -85,7 +86,7 @@ impl App {
         let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
         let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
-        let web = Web::start(http, &config.http, &config.sockets, content)?;
+        let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
         let site = Arc::new(site(&config.smtp, gate, &inbound));
         let sessions = Sessions::default();
         for listener in smtp {
@@ -141,6 +142,19 @@ fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
         Ok(Listener::new(startup::listen(address, "SMTP", "--smtp")?)?)
     };
     config.listen.iter().map(bind).collect()
+}
+
+/// Said at start: less than the settings ask for is no error, but explains refusals later.
+fn places(config: &Config) -> Places {
+    let descriptors = startup::descriptor_limit();
+    let places = Places::new(&config.http, descriptors, config.smtp.max_sessions);
+    tracing::info!(
+        max_connections = places.in_all,
+        max_connections_per_client = places.for_client,
+        open_files = descriptors,
+        "HTTP connections at one time, as the limit of open files allows"
+    );
+    places
 }
 
 fn gate(config: &SmtpConfig) -> Arc<Gate> {

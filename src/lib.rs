@@ -38,7 +38,7 @@
 //! | [`accounts`] | mail, store, clock |
 //! | [`sockets`] | mail, accounts, inbound; `session.rs` alone names actix-web-actors |
 //! | [`web`] | mail, store, accounts, handoff, inbound, sockets |
-//! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions |
+//! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
 //! | [`cli`] | app, config, mail, smtp, store, startup, telemetry |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!

@@ -70,6 +70,12 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Descriptors that the process may have open.
+#[must_use]
+pub fn descriptor_limit() -> usize {
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// Who holds the data directory, when a server runs on it: "process 1234". Creates and locks nothing.
 #[must_use]
 pub fn data_holder(data: &Path) -> Option<String> {

@@ -1,11 +1,13 @@
 //! Who may read what. A caller shows a mailbox token (later a session or an API key); [`Access`] says what it opens.
 //!
 //! Called by `web` and `sockets` for each request or subscription. Map: [`tokens`] makes and hashes tokens,
-//! [`origin`] tells a browser's own page from a foreign one.
+//! [`part_keys`] opens the attachments of one message to its page, [`origin`] tells a browser's own page from a foreign
+//! one.
 //!
 //! Invariant: a wrong token and an unknown mailbox cannot be told apart from outside.
 
 pub mod origin;
+pub mod part_keys;
 pub mod tokens;
 
 use crate::mail::address::MailboxKey;

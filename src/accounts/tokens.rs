@@ -34,7 +34,8 @@ pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn base64url(bytes: &[u8], out: &mut String) {
+/// Adds `bytes` in URL-safe base64 without padding (RFC 4648 §5).
+pub(super) fn base64url(bytes: &[u8], out: &mut String) {
     for chunk in bytes.chunks(3) {
         let mut group = [0u8; 3];
         for (slot, byte) in group.iter_mut().zip(chunk) {
@@ -46,6 +47,23 @@ fn base64url(bytes: &[u8], out: &mut String) {
             out.push(char::from(ALPHABET.get(usize::from(*sextet)).copied().unwrap_or(b'A')));
         }
     }
+}
+
+/// The bytes of URL-safe base64 without padding; none for what [`base64url`] never writes.
+pub(super) fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut count) = (0u32, 0u32);
+    for character in text.bytes() {
+        let sextet = ALPHABET.iter().position(|known| *known == character)?;
+        bits = (bits << 6 | u32::try_from(sextet).ok()?) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff).try_into().ok()?);
+        }
+    }
+    // What is left over belongs to no byte: not a whole digit, and nothing in it.
+    (count < 6 && bits & ((1 << count) - 1) == 0).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -66,6 +84,10 @@ mod tests {
             let mut out = String::new();
             base64url(bytes, &mut out);
             assert_eq!(out, text);
+            assert_eq!(from_base64url(text).unwrap(), bytes);
+        }
+        for wrong in ["A", "Zh", "Zm9", "Zg==", "Zg.", "Zm8+"] {
+            assert_eq!(from_base64url(wrong), None, "{wrong}");
         }
     }
 

@@ -8,9 +8,11 @@ use actix_server::{Server, ServerHandle};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 
+use crate::accounts::part_keys::PartKeys;
 use crate::accounts::{self, origin};
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
+use crate::inbound::gate::{Caps, Gate};
 use crate::inbound::subscription::{Page, Paged, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId};
 use crate::mail::address::{AddressError, MailboxKey};
 use crate::mail::event::Announced;
@@ -26,6 +28,28 @@ pub struct Web {
     pub sockets: Sockets,
     handle: ServerHandle,
     stopping: watch::Sender<bool>,
+}
+
+/// How many connections it may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub in_all: usize,
+    /// For one client: an IPv4 address or a /64 of IPv6.
+    pub for_client: usize,
+}
+
+/// Descriptors for files, the database and the operations listener.
+const FILES: usize = 1_024;
+
+impl Places {
+    /// What the settings ask for, as far as the process has descriptors for it beside the SMTP sessions and its files. A
+    /// quarter of all descriptors is HTTP's in any case, and a quarter of HTTP's is left by any one client to others.
+    #[must_use]
+    pub fn new(http: &web::Config, descriptors: usize, smtp_sessions: usize) -> Self {
+        let left = descriptors.saturating_sub(smtp_sessions.saturating_add(FILES)).max(descriptors / 4).max(4);
+        let in_all = http.max_connections.min(left).max(1);
+        Self { in_all, for_client: http.max_connections_per_client.min(in_all - in_all / 4).max(1) }
+    }
 }
 
 /// What it serves.
@@ -45,6 +69,7 @@ impl Web {
         listener: TcpListener,
         http: &web::Config,
         sockets: &sockets::Config,
+        places: Places,
         content: Content,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
@@ -55,23 +80,36 @@ impl Web {
         };
         let sockets = Sockets::new(sockets.clone(), Arc::new(reach));
         let (stopping, stops) = watch::channel(false);
+        let gate = Gate::new(Caps {
+            sessions: places.in_all,
+            sessions_per_client: places.for_client,
+            bytes: http.max_bytes_in_flight.0,
+            bytes_per_client: u64::MAX,
+        });
         let state = web::State {
+            gate: Arc::clone(&gate),
             store: content.store,
             inbound: content.inbound,
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
+            makers: Arc::new(web::makers::Makers::new(http.mailboxes_per_minute)),
+            part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
             stopping: stops,
         };
         let endpoints = web::Endpoints::default();
         let server = Server::build()
             .workers(http.worker_threads())
-            .max_concurrent_connections(http.connections_per_worker())
+            // The gate refuses before a thread of this server stops accepting, which would keep everybody out.
+            .max_concurrent_connections(places.in_all.saturating_add(1))
             .backlog(http.backlog)
             .disable_signals()
             .shutdown_timeout(5);
         let behind = Http {
             keep_alive: http.keep_alive.0,
             request_timeout: http.client_timeout.0,
+            write_timeout: http.write_timeout.0,
+            idle_timeout: web::params::MAX_WAIT.max(http.keep_alive.0).max(http.heartbeat.0) + Duration::from_secs(60),
+            gate: Some(gate),
             stopping: Some(server.graceful_shutdown_signal()),
         };
         let clients = sockets.clone();
@@ -153,5 +191,25 @@ impl Outside for Reach {
 
     fn text<'a>(&'a self, event: &'a Announced) -> LocalBoxFuture<'a, Arc<str>> {
         Box::pin(self.inbound.text(event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_leaves_descriptors_to_smtp_and_a_client_leaves_some_to_others() {
+        let http =
+            web::Config { max_connections: 120_000, max_connections_per_client: 20_000, ..web::Config::default() };
+        let places = |descriptors| {
+            let Places { in_all, for_client } = Places::new(&http, descriptors, 2_000);
+            (in_all, for_client)
+        };
+        assert_eq!(places(1_048_576), (120_000, 20_000));
+        assert_eq!(places(20_000), (16_976, 12_732));
+        assert_eq!(places(1_024), (256, 192));
+        assert_eq!(places(0), (4, 3));
+        assert_eq!(places(usize::MAX), (120_000, 20_000));
     }
 }

@@ -225,8 +225,14 @@ mod tests {
     }
 
     /// Amounts of which nothing at all makes sense.
-    const MAY_BE_NONE: [&str; 5] =
-        ["smtp.min_data_rate", "database.min_free", "database.list_cache", "bodies.compact_below", "http.workers"];
+    const MAY_BE_NONE: [&str; 6] = [
+        "smtp.min_data_rate",
+        "database.min_free",
+        "database.list_cache",
+        "bodies.compact_below",
+        "http.workers",
+        "http.mailboxes_per_minute",
+    ];
 
     #[test]
     fn every_amount_has_a_lower_bound_or_may_be_none() {

@@ -108,6 +108,18 @@ impl Gate {
         all <= self.caps.bytes && (its <= self.caps.bytes_per_client || all <= self.caps.bytes / 2)
     }
 
+    /// Room for nothing yet, of no client in particular.
+    #[must_use]
+    pub fn room(self: &Arc<Self>) -> Room {
+        Room { gate: Arc::clone(self), client: Arc::default(), bytes: 0 }
+    }
+
+    /// What may be in flight in all.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u64 {
+        self.caps.bytes
+    }
+
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
@@ -185,7 +197,8 @@ impl Drop for Room {
 }
 
 /// One client: an IPv4 address, or the /64 that one customer has of IPv6.
-fn network(client: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => std::net::Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

@@ -141,8 +141,8 @@ fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded) {
     tracing::debug!(%client, outcome, "turned away");
     let mut line = Vec::new();
     farewell.write(&mut line);
-    // A fresh connection has room for one line.
-    let _ = stream.try_write(&line);
+    // A fresh connection has room for one line. Its readiness is not known to the runtime yet, so the socket is asked.
+    let _ = socket2::SockRef::from(stream).send(&line);
 }
 
 impl Sessions {

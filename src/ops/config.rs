@@ -4,7 +4,7 @@ use crate::settings::{Check, Listen, Wrong};
 
 crate::settings! {
     /// The operations listener: `/health`, `/health/live`, `/health/ready` and `/metrics`. It asks for no password, so it
-    /// stays on loopback unless it is moved here.
+    /// stays on loopback unless it is moved here. It answers to the names that `[http] allowed_hosts` has.
     pub struct OpsConfig {
         /// Address and port; port 0 takes a free one, a port alone is one of 127.0.0.1.
         pub listen: Listen = Listen::loopback(8025),

@@ -4,15 +4,21 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::dev::ServerHandle;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 
 use super::health::{Probe, not_ready, summary};
 use super::process;
+use crate::accounts::origin::{self, Foreign};
 use crate::telemetry::Recorder;
+
+/// Descriptors are kept back for so many (`app::http`).
+const MAX_CONNECTIONS: usize = 256;
 
 /// What the handlers need.
 struct State {
@@ -20,6 +26,7 @@ struct State {
     recorder: Recorder,
     started: Instant,
     started_seconds: f64,
+    allowed_hosts: Vec<String>,
 }
 
 /// The running listener.
@@ -36,20 +43,28 @@ impl Ops {
     }
 }
 
-/// Serves on a listener that is bound already. Needs a running actix system.
+/// Serves on a listener that is bound already, under the names of `allowed_hosts` besides `localhost` and IP addresses.
+/// Needs a running actix system.
 ///
 /// # Errors
 /// The listener cannot be used (its address is gone, or the process is out of descriptors).
-pub fn start(listener: TcpListener, probe: Arc<dyn Probe>, recorder: Recorder) -> std::io::Result<Ops> {
+pub fn start(
+    listener: TcpListener,
+    probe: Arc<dyn Probe>,
+    recorder: Recorder,
+    allowed_hosts: Vec<String>,
+) -> std::io::Result<Ops> {
     let addr = listener.local_addr()?;
     let state = web::Data::new(State {
         probe,
         recorder,
         started: Instant::now(),
         started_seconds: crate::clock::now_micros() as f64 / 1_000_000.0,
+        allowed_hosts,
     });
-    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(routes))
+    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(routes).wrap(from_fn(own_host)))
         .workers(1)
+        .max_connections(MAX_CONNECTIONS)
         .disable_signals()
         .shutdown_timeout(1)
         .listen(listener)?
@@ -61,6 +76,43 @@ pub fn start(listener: TcpListener, probe: Arc<dyn Probe>, recorder: Recorder) -
         }
     });
     Ok(Ops { addr, handle })
+}
+
+/// Turns away pages of other sites: by a name of theirs that leads here (DNS rebinding), or across origins.
+async fn own_host(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    let allowed = request.app_data::<web::Data<State>>().map(|state| state.allowed_hosts.as_slice());
+    let authority = request
+        .uri()
+        .authority()
+        .map(|authority| origin::check(Some(authority.as_str()), None, allowed.unwrap_or_default()));
+    let host = origin::check(text(HOST), text(ORIGIN), allowed.unwrap_or_default());
+    match authority.unwrap_or(Ok(())).and(host) {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(foreign) => Ok(request.into_response(turned_away(foreign))),
+    }
+}
+
+/// A problem document (RFC 9457), as the API has them.
+fn turned_away(foreign: Foreign) -> HttpResponse {
+    let (name, status) = match foreign {
+        Foreign::Host => ("foreign-host", StatusCode::MISDIRECTED_REQUEST),
+        Foreign::Origin => ("foreign-origin", StatusCode::FORBIDDEN),
+    };
+    let problem = json!({
+        "type": format!("urn:mailroom:problem:{name}"),
+        "title": foreign.to_string(),
+        "status": status.as_u16(),
+        "detail": "Ask by IP address, by localhost, or by a name in [http] allowed_hosts",
+    });
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type("application/problem+json")
+        .body(problem.to_string())
 }
 
 fn routes(config: &mut web::ServiceConfig) {
@@ -144,7 +196,7 @@ mod tests {
     async fn readiness_follows_the_life_of_the_process() {
         let fake = Arc::new(Fake(Mutex::new((Phase::Starting, None))));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ops = start(listener, fake.clone(), Recorder::detached().unwrap()).unwrap();
+        let ops = start(listener, fake.clone(), Recorder::detached().unwrap(), Vec::new()).unwrap();
 
         let (status, body) = get(ops.addr, "/health/ready").await;
         assert_eq!((status, body.contains("starting")), (503, true), "{body}");
@@ -164,7 +216,7 @@ mod tests {
     async fn metrics_have_the_figures_of_the_process() {
         let fake = Arc::new(Fake(Mutex::new((Phase::Running, None))));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ops = start(listener, fake, Recorder::detached().unwrap()).unwrap();
+        let ops = start(listener, fake, Recorder::detached().unwrap(), Vec::new()).unwrap();
         let (status, body) = get(ops.addr, "/metrics").await;
         assert_eq!(status, 200);
         assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
@@ -176,9 +228,29 @@ mod tests {
     async fn other_methods_are_405() {
         let fake = Arc::new(Fake(Mutex::new((Phase::Running, None))));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ops = start(listener, fake, Recorder::detached().unwrap()).unwrap();
+        let ops = start(listener, fake, Recorder::detached().unwrap(), Vec::new()).unwrap();
         let response = awc::Client::new().post(format!("http://{}/health", ops.addr)).send().await.unwrap();
         assert_eq!(response.status().as_u16(), 405);
+        ops.stop().await;
+    }
+
+    #[actix_web::test]
+    async fn pages_of_other_sites_are_turned_away() {
+        let fake = Arc::new(Fake(Mutex::new((Phase::Running, None))));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ops = start(listener, fake, Recorder::detached().unwrap(), vec!["mailroom".into()]).unwrap();
+        let ask = async |header: (&'static str, &'static str)| {
+            let request = awc::Client::new().get(format!("http://{}/metrics", ops.addr)).insert_header(header);
+            let mut response = request.send().await.unwrap();
+            (response.status().as_u16(), String::from_utf8_lossy(&response.body().await.unwrap()).into_owned())
+        };
+        for name in ["mailroom:8025", "localhost:8025", "10.0.0.1"] {
+            assert_eq!(ask(("host", name)).await.0, 200, "{name}");
+        }
+        let (status, body) = ask(("host", "evil.test:8025")).await;
+        assert_eq!((status, body.contains("urn:mailroom:problem:foreign-host")), (421, true), "{body}");
+        let (status, body) = ask(("origin", "http://evil.test")).await;
+        assert_eq!((status, body.contains("urn:mailroom:problem:foreign-origin")), (403, true), "{body}");
         ops.stop().await;
     }
 }

@@ -132,12 +132,12 @@ impl Link {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn limit_unsent(io: &TcpStream, bytes: u32) {
+pub(super) fn limit_unsent(io: &TcpStream, bytes: u32) {
     let _ = socket2::SockRef::from(io).set_tcp_notsent_lowat(bytes);
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn limit_unsent(_: &TcpStream, _: u32) {}
+pub(super) fn limit_unsent(_: &TcpStream, _: u32) {}
 
 /// What the client sends, as messages. Stops reading while too many of its requests wait for their answer.
 pub struct Input {

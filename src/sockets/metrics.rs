@@ -18,6 +18,10 @@ pub const PAGES: &str = "websocket_pages_total";
 pub const ERRORS: &str = "websocket_errors_total";
 /// Connections that ended, by reason.
 pub const CLOSED: &str = "websocket_closed_total";
+/// Connections to the HTTP port that were refused, by whose limit (`all`, `client`).
+pub const REFUSED: &str = "http_connections_refused_total";
+/// Connections to the HTTP port that were cut off, by reason (`stalled`, `idle`).
+pub const CUT: &str = "http_connections_cut_total";
 /// HTTP requests answered; this stage counts those that ask for an upgrade, the others are counted by `web`.
 const REQUESTS: &str = "http_requests_total";
 
@@ -31,6 +35,8 @@ pub fn describe() {
     metrics::describe_counter!(PAGES, "Pages of missed events read for WebSocket clients");
     metrics::describe_counter!(ERRORS, "WebSocket requests answered with an error");
     metrics::describe_counter!(CLOSED, "WebSocket connections that ended, by reason");
+    metrics::describe_counter!(REFUSED, "Connections to the HTTP port refused, by whose limit was reached");
+    metrics::describe_counter!(CUT, "Connections to the HTTP port cut off because the client did not go on, by reason");
 }
 
 /// Handles of what is counted often.
@@ -69,6 +75,16 @@ impl Default for Metrics {
 /// Counts a connection that ended; `reason` is one of a few words.
 pub fn closed(reason: &'static str) {
     metrics::counter!(CLOSED, "reason" => reason).increment(1);
+}
+
+/// Counts a connection that found no place.
+pub fn refused(limit: &'static str) {
+    metrics::counter!(REFUSED, "limit" => limit).increment(1);
+}
+
+/// Counts a connection whose client did not go on.
+pub fn cut(reason: &'static str) {
+    metrics::counter!(CUT, "reason" => reason).increment(1);
 }
 
 /// Counts a request for an upgrade beside those that the App answers. `endpoint` is the path or `none`.

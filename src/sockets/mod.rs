@@ -1,6 +1,6 @@
 //! Pushing: WebSocket clients that follow mailboxes at `/v1/ws`. One actor a client.
 //!
-//! Map: [`upgrade`] shares the HTTP port with the App and turns a handshake into a client; [`drive`] polls its actor and
+//! Map: [`client`] is a connection to the HTTP port with its limits; [`upgrade`] shares the HTTP port with the App and turns a handshake into a client; [`drive`] polls its actor and
 //! writes; [`session`] is the actor, [`requests`] its part that answers the client, [`follow`] (pure) one subscription;
 //! [`link`] is the socket they share, [`wire`] (pure) the frames on it, [`frame`] (pure) the JSON in them;
 //! [`registry`] knows who is connected; [`outside`] is what this stage asks of accounts and inbound, through [`asking`].
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod asking;
+mod client;
 mod config;
 mod drive;
 mod follow;

@@ -12,21 +12,30 @@ use std::time::Duration;
 use actix_http::body::{BoxBody, MessageBody};
 use actix_http::error::DispatchError;
 use actix_http::header::{self, HeaderMap, HeaderName};
-use actix_http::{HttpMessage, HttpService, KeepAlive, Method, Request, RequestHead, Response, Version, h1, ws};
+use actix_http::{
+    HttpMessage, HttpService, KeepAlive, Method, Protocol, Request, RequestHead, Response, Version, h1, ws,
+};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+use super::client::{self, Client};
 use super::drive::Drive;
 use super::frame::{self, Kind};
 use super::link::{Input, Link};
 use super::outside::Foreign;
 use super::{Shared, Sockets, metrics, session};
 use crate::accounts::origin;
+use crate::inbound::gate::Gate;
 
 const PATH: &str = "/v1/ws";
+
+/// More of an answer is not taken into a connection's buffer before this much was written.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// How long a client that is still sending has to read the answer that ends its connection.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// How long the HTTP side of the port waits for its clients.
 #[derive(Clone)]
@@ -34,15 +43,34 @@ pub struct Http {
     pub keep_alive: Duration,
     /// For the head of a request.
     pub request_timeout: Duration,
+    /// How long a client may keep an answer waiting.
+    pub write_timeout: Duration,
+    /// How long nothing at all may happen on a connection: more than `keep_alive` and more than any call waits.
+    pub idle_timeout: Duration,
+    /// Places for connections, in all and for each client. None is no limit.
+    pub gate: Option<Arc<Gate>>,
     /// Closes idle connections when the server begins to stop.
     pub stopping: Option<GracefulShutdownSignal>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(75),
+            request_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(360),
+            gate: None,
+            stopping: None,
+        }
+    }
 }
 
 /// Serves `app` and the WebSocket endpoint on one port:
 ///
 /// ```ignore
 /// let server = actix_server::Server::build();
-/// let http = Http { keep_alive, request_timeout, stopping: Some(server.graceful_shutdown_signal()) };
+/// let http = Http { stopping: Some(server.graceful_shutdown_signal()), ..Http::default() };
 /// server.bind("http", addr, move || http_service(App::new(), sockets.clone(), http.clone()))?.run().await
 /// ```
 pub fn http_service<I, S, B>(
@@ -63,8 +91,10 @@ where
     let shared = sockets.shared;
     let mut service = HttpService::build()
         .keep_alive(KeepAlive::Timeout(http.keep_alive))
-        .client_request_timeout(http.request_timeout);
-    if let Some(stopping) = http.stopping {
+        .client_request_timeout(http.request_timeout)
+        .h1_write_buffer_size(WRITE_BUFFER)
+        .client_disconnect_timeout(LINGER);
+    if let Some(stopping) = http.stopping.clone() {
         service = service.graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }
@@ -74,16 +104,20 @@ where
         let error: actix_web::Error = error.into();
         error.error_response().into()
     });
-    service
-        .upgrade(fn_service(move |(request, framed): (Request, actix_codec::Framed<TcpStream, h1::Codec>)| {
+    let service = service
+        .upgrade(fn_service(move |(request, framed): (Request, actix_codec::Framed<Client, h1::Codec>)| {
             let shared = Arc::clone(&shared);
             async move {
                 upgrade(shared, request, framed.into_parts()).await;
                 Ok::<(), actix_http::Error>(())
             }
         }))
-        .finish(map_config(app, |()| AppConfig::default()))
-        .tcp()
+        .finish(map_config(app, |()| AppConfig::default()));
+    let admit = fn_service(move |io: TcpStream| {
+        let admitted = client::admit(io, &http);
+        async move { admitted.map(|(client, peer)| (client, Protocol::Http1, peer)) }
+    });
+    admit.and_then(service)
 }
 
 /// Why a handshake was not accepted.
@@ -99,8 +133,9 @@ impl From<Kind> for Refused {
     }
 }
 
-async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::FramedParts<TcpStream, h1::Codec>) {
-    let link = Link::new(parts.io);
+async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::FramedParts<Client, h1::Codec>) {
+    let (io, place) = parts.io.into_parts();
+    let link = Link::new(io);
     let method = if *request.method() == Method::GET { "GET" } else { "other" };
     let endpoint = if request.path() == PATH { PATH } else { "none" };
     let verdict = examine(&shared, request.head())
@@ -119,7 +154,10 @@ async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::Fram
             let output = session::start(Arc::clone(&shared), Rc::clone(&link), input, token);
             let drive = Drive::new(shared, link, output, first.freeze(), member);
             // A task of its own: that of the HTTP connection is several times as large.
-            actix_rt::spawn(drive.run());
+            actix_rt::spawn(async move {
+                drive.run().await;
+                drop(place);
+            });
         }
         Err(refused) => {
             metrics::answered(method, endpoint, refused.kind.status());

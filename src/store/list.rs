@@ -9,7 +9,9 @@ use sea_orm::sea_query::Condition as Where;
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
 };
+use tokio::sync::SemaphorePermit;
 
+use super::floor::{self, Span};
 use super::messages::{BodyLocation, ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
@@ -33,6 +35,16 @@ impl Of<'_> {
         match self {
             Self::Mailbox(_, row) => Some(row.id),
             Self::All => None,
+        }
+    }
+
+    /// All rows, and the column that orders them.
+    pub fn rows(&self) -> (sea_orm::Select<message::Entity>, message::Column) {
+        match self {
+            Self::Mailbox(_, row) => {
+                (message::Entity::find().filter(message::Column::MailboxId.eq(row.id)), message::Column::Uid)
+            }
+            Self::All => (message::Entity::find(), message::Column::Stamp),
         }
     }
 
@@ -60,6 +72,7 @@ impl Store {
     /// `BadPage`, `Unavailable`; with a search by words `Damaged` never: what cannot be read does not match.
     pub async fn list(&self, request: &ListRequest) -> Result<MessagePage, StoreError> {
         let before = request.page.as_deref().map(parse_page).transpose()?;
+        let _turn = self.turn(request).await?;
         let tx = self.inner.read.begin().await.map_err(unavailable)?;
         let (of, position) = match &request.scope {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
@@ -79,6 +92,15 @@ impl Store {
         };
         let until = page.items.iter().filter_map(|item| item.expires_at).chain(mailbox_end).min();
         Ok(MessagePage { position, until, ..page })
+    }
+
+    /// Searches take turns for some of the connections, so that plain lists find one however many search.
+    async fn turn(&self, request: &ListRequest) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        if !request.unread && request.query.as_ref().is_none_or(Query::is_empty) {
+            return Ok(None);
+        }
+        let turn = self.inner.searching.acquire().await;
+        turn.map(Some).map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     /// The first page as the caller serialises it, from memory while it is exact. Requests with a query, a page or a
@@ -126,30 +148,32 @@ impl Store {
         if let Some(query) = asked {
             return self.search(tx, of, request, query, before).await;
         }
+        let floor = floor::floor(tx, of, request, before).await.map_err(unavailable)?.map(|floor| floor.order);
         let mut filling = Filling::new(empty(), request.limit, usize::MAX);
-        for line in self.lines(tx, of, request, before, request.limit as usize + 1).await.map_err(unavailable)? {
+        let lines = self.lines(tx, of, request, Span { before, floor }, request.limit as usize + 1);
+        for line in lines.await.map_err(unavailable)? {
             if filling.take(line, true) == Goes::Ended {
-                break;
+                return Ok(filling.page);
             }
         }
+        filling.page.next = floor.map(page_from);
         Ok(filling.page)
     }
 
-    /// The next candidates below `before`; fewer than `wanted` means that there are no more.
+    /// The next candidates in `span`; fewer than `wanted` means that there are no more.
     pub(super) async fn lines(
         &self,
         tx: &DatabaseTransaction,
         of: &Of<'_>,
         request: &ListRequest,
-        before: Option<i64>,
+        mut span: Span,
         wanted: usize,
     ) -> Result<Vec<Line>, DbErr> {
         let mut lines = Vec::new();
-        let mut before = before;
         loop {
-            let rows = select(of, request, before).limit(wanted as u64).all(tx).await?;
+            let rows = select(of, request, span).limit(wanted as u64).all(tx).await?;
             let last_lot = rows.len() < wanted;
-            before = rows.last().map(|row| of.order(row)).or(before);
+            span.before = rows.last().map(|row| of.order(row)).or(span.before);
             let living = self.living_lines(tx, of, rows).await?;
             // What has ended is a prefix of a mailbox: below a lot of such there is nothing else.
             let below_end = living.is_empty() && matches!(of, Of::Mailbox(..));
@@ -222,15 +246,15 @@ pub(super) async fn living_by_id(
 }
 
 /// Rows of the list in its order, filtered by what columns can tell.
-pub(super) fn select(of: &Of<'_>, request: &ListRequest, before: Option<i64>) -> sea_orm::Select<message::Entity> {
+pub(super) fn select(of: &Of<'_>, request: &ListRequest, span: Span) -> sea_orm::Select<message::Entity> {
     use message::Column;
-    let (query, column) = match of {
-        Of::Mailbox(_, row) => (message::Entity::find().filter(Column::MailboxId.eq(row.id)), Column::Uid),
-        Of::All => (message::Entity::find(), Column::Stamp),
-    };
+    let (query, column) = of.rows();
     let mut wanted = Where::all();
-    if let Some(before) = before {
+    if let Some(before) = span.before {
         wanted = wanted.add(column.lt(before));
+    }
+    if let Some(floor) = span.floor {
+        wanted = wanted.add(column.gt(floor));
     }
     if let Some(since) = after(of, request.since) {
         wanted = wanted.add(column.gt(since));
@@ -262,7 +286,7 @@ fn tagged(query: &Query) -> bool {
 }
 
 /// A condition on list columns, the same as `mail::query` has it; none of them is ever null. Nothing for tags.
-fn condition(condition: &Condition) -> Option<Where> {
+pub(super) fn condition(condition: &Condition) -> Option<Where> {
     use message::Column;
     let holds = match condition {
         Condition::HasAttachment => Column::Attachments.gt(0),

@@ -19,6 +19,7 @@ pub mod connect;
 pub mod directory;
 pub mod events;
 pub mod faults;
+mod floor;
 pub mod incoming;
 pub mod list;
 pub mod lookup;
@@ -42,7 +43,7 @@ use std::sync::atomic::Ordering;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use sea_orm::DatabaseConnection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
 pub use directory::OpenError;
@@ -97,6 +98,8 @@ pub struct Store {
 struct Inner {
     /// Connections that only read.
     read: DatabaseConnection,
+    /// Turns of those who search.
+    searching: Semaphore,
     deliveries: mpsc::Sender<Incoming>,
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,

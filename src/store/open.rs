@@ -8,6 +8,7 @@ use entity::{mailbox, meta};
 use parking_lot::Mutex;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
 use super::bodies::segment;
@@ -67,8 +68,10 @@ impl Store {
             true => Some(index(&directory, config, &shared, &deliveries)?),
             false => None,
         };
+        let turns = (config.database.read_connections / 2).max(1);
         let inner = Inner {
             read,
+            searching: Semaphore::new(usize::try_from(turns).unwrap_or(1)),
             deliveries,
             requests,
             shared,

@@ -18,10 +18,21 @@ crate::settings! {
         pub max_json: Bytes = Bytes::kib(64),
         /// How long an idle connection is kept for the next request. A proxy in front should close first.
         pub keep_alive: Period = Period::secs(75),
-        /// How long a client may take to send the head of its request.
+        /// How long a client may take to send the head of its request, and then its body.
         pub client_timeout: Period = Period::secs(10),
-        /// Connections in all, WebSockets and event streams among them; more wait in the backlog.
+        /// How long a client may take for the next 16 KiB of an answer; then it is cut off.
+        pub write_timeout: Period = Period::secs(30),
+        /// Connections in all, WebSockets and event streams among them; more are refused. Less than that where the process
+        /// has no descriptors for them: `serve` says at start how many there are.
         pub max_connections: usize = 120_000,
+        /// Connections of one client (an IPv4 address, a /64 of IPv6), at most three quarters of all. A proxy in front is
+        /// one client.
+        pub max_connections_per_client: usize = 20_000,
+        /// Bytes of messages that are read and sent at one time. A request that finds no room for 2 s is answered 503.
+        pub max_bytes_in_flight: Bytes = Bytes::mib(256),
+        /// Mailboxes that one client (an IPv4 address, a /64 of IPv6) may make in a minute, as many of them at once, where
+        /// mailboxes ask for a token; 0 is no limit. Behind a proxy all clients are one.
+        pub mailboxes_per_minute: u32 = 60,
         /// Connections that the kernel holds before they are accepted.
         pub backlog: u32 = 4_096,
         /// Threads that answer requests; 0 is one for each processor.
@@ -44,7 +55,10 @@ impl Check for Config {
         wrong.least("max_json", self.max_json, Bytes::kib(1));
         wrong.least("keep_alive", self.keep_alive, second);
         wrong.least("client_timeout", self.client_timeout, second);
+        wrong.least("write_timeout", self.write_timeout, second);
         wrong.least("max_connections", self.max_connections, 1);
+        wrong.least("max_connections_per_client", self.max_connections_per_client, 1);
+        wrong.least("max_bytes_in_flight", self.max_bytes_in_flight, Bytes::mib(1));
         wrong.least("backlog", self.backlog, 1);
         wrong.within("workers", self.workers, 0, 1_024);
         wrong.least("heartbeat", self.heartbeat, second);
@@ -73,12 +87,6 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             workers => workers,
         }
-    }
-
-    /// Connections that one of the threads may hold.
-    #[must_use]
-    pub fn connections_per_worker(&self) -> usize {
-        self.max_connections.div_ceil(self.worker_threads()).max(1)
     }
 }
 
@@ -114,9 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_shared_among_threads() {
-        let config = Config { workers: 3, max_connections: 10, ..Config::default() };
-        assert_eq!(config.connections_per_worker(), 4);
+    fn there_is_a_thread_for_requests() {
         assert!(Config::default().worker_threads() >= 1);
     }
 }

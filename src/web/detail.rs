@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::error::Problem;
 use super::path;
-use super::reading::{self, Read};
+use super::reading::{self, Addresses, Read};
 use super::state::State;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::Cursor;
@@ -112,7 +112,8 @@ pub fn message_path(mailbox: &MailboxKey, id: DeliveryId) -> String {
 /// As [`reading::message`].
 pub async fn read(state: &State, stored: StoredMessage) -> Result<MessageDetail, Problem> {
     let base = format!("{}/attachments", message_path(&stored.listed.mailbox, stored.listed.id));
-    let read = reading::message(state, &stored, base.clone(), String::new(), true).await?;
+    let addresses = Addresses { attachments: base.clone(), suffix: String::new(), remote: true };
+    let read = reading::message(state, &stored, addresses, true).await?;
     Ok(view(stored, read, &base))
 }
 

@@ -4,10 +4,11 @@
 //! A problem's `type` is `urn:mailroom:problem:<name>`: stable, meant for programs. `detail` is for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
@@ -64,11 +65,13 @@ problems! {
     BadQuery, "bad-query", BAD_REQUEST, "The search text cannot be used";
     TokenNeeded, "token-needed", UNAUTHORIZED, "A token is needed";
     ForeignOrigin, "foreign-origin", FORBIDDEN, "Requests from pages of other sites are not answered";
+    NotForPages, "not-for-pages", FORBIDDEN, "A page may not load this as a part of itself";
     NoSuchPath, "no-such-path", NOT_FOUND, "There is nothing at this path";
     NoSuchMailbox, "no-such-mailbox", NOT_FOUND, "There is no such mailbox";
     NoSuchMessage, "no-such-message", NOT_FOUND, "There is no such message in this mailbox";
     NoSuchPart, "no-such-part", NOT_FOUND, "The message has no such part";
     MethodNotAllowed, "method-not-allowed", METHOD_NOT_ALLOWED, "This path does not take this method";
+    RequestTimeout, "request-timeout", REQUEST_TIMEOUT, "The request body did not come in time";
     MailboxExists, "mailbox-exists", CONFLICT, "A mailbox with this address exists";
     CursorGone, "cursor-gone", GONE, "The stream cannot be continued from this cursor: list again, then go on from there";
     TooLarge, "too-large", PAYLOAD_TOO_LARGE, "The request body is too large";
@@ -78,6 +81,7 @@ problems! {
     DomainNotAccepted, "domain-not-accepted", UNPROCESSABLE_ENTITY, "This server does not accept mail for that domain";
     UpgradeRequired, "upgrade-required", UPGRADE_REQUIRED, "This path speaks WebSocket, version 13";
     TooManySubscriptions, "too-many-subscriptions", TOO_MANY_REQUESTS, "This client has too many subscriptions";
+    TooManyMailboxes, "too-many-mailboxes", TOO_MANY_REQUESTS, "This client made many mailboxes in a short time";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The server failed on this request";
     MessageDamaged, "message-damaged", INTERNAL_SERVER_ERROR, "The stored message is damaged";
     Unavailable, "unavailable", SERVICE_UNAVAILABLE, "The server is busy or stopping: try again shortly";
@@ -116,6 +120,24 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &HeaderValue) -> Self {
         Self { kind: Kind::MethodNotAllowed, detail: None, header: Some((ALLOW, allow.clone())) }
+    }
+
+    /// 503: too much is being sent already; with when to try again (RFC 9110 §10.2.3).
+    #[must_use]
+    pub fn busy() -> Self {
+        let detail = "Too many large answers are being read at this time".to_owned();
+        Self {
+            kind: Kind::Unavailable,
+            detail: Some(detail),
+            header: Some((RETRY_AFTER, HeaderValue::from_static("2"))),
+        }
+    }
+
+    /// 429, with the time until the next may be made (RFC 6585 §4).
+    #[must_use]
+    pub fn too_many_mailboxes(wait: Duration) -> Self {
+        let header = HeaderValue::from(wait.as_secs().saturating_add(1));
+        Self { kind: Kind::TooManyMailboxes, detail: None, header: Some((RETRY_AFTER, header)) }
     }
 
     /// 426, with the protocol that the path speaks (RFC 9110 §15.5.22).

@@ -97,7 +97,17 @@ fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
             Foreign::Origin => Kind::ForeignOrigin.into(),
         })?;
     }
-    Ok(())
+    let destination = headers.get("sec-fetch-dest").and_then(|value| value.to_str().ok()).unwrap_or("empty");
+    // As the router sees it, with what was escaped for nothing undone.
+    if may_load(request.match_info().as_str(), destination) { Ok(()) } else { Err(Kind::NotForPages.into()) }
+}
+
+/// Whether a browser may load the path for what it wants to do with it (Fetch Metadata). The API is for scripts, frames and
+/// people; an image in a mail must not make its reader's browser call it. Attachments are pictures in pages, and the files of
+/// the dashboard are what pages are made of.
+fn may_load(path: &str, destination: &str) -> bool {
+    let is_page = || matches!(destination, "empty" | "document" | "iframe" | "websocket");
+    !path.starts_with("/v1/") || is_page() || is_picture(&Method::GET, path)
 }
 
 /// Reading an attachment: what the page of a message asks for, to show a picture in it. That page is in a sandboxed
@@ -132,6 +142,32 @@ fn protect(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_in_pages_are_attachments_or_files_of_the_dashboard() {
+        let message = "/v1/mailboxes/a@b.test/messages/x";
+        for path in [
+            "/v1/messages/wait",
+            "/v1/messages",
+            "/v1/events",
+            message,
+            &format!("{message}/raw"),
+            &format!("{message}/html"),
+        ] {
+            for destination in
+                ["image", "style", "script", "font", "video", "audio", "object", "embed", "track", "manifest"]
+            {
+                assert!(!may_load(path, destination), "{path} {destination}");
+            }
+            for destination in ["empty", "document", "iframe"] {
+                assert!(may_load(path, destination), "{path} {destination}");
+            }
+        }
+        for path in [&format!("{message}/attachments/0"), "/icon.svg", "/style.css", "/"] {
+            assert!(may_load(path, "image") && may_load(path, "audio"), "{path}");
+        }
+        assert!(!may_load("/v1/mailboxes/attachments/messages", "image"));
+    }
 
     #[test]
     fn only_reading_an_attachment_is_for_frames() {

@@ -33,7 +33,11 @@ const MAX_LIFETIME: Duration = Duration::from_secs(36_525 * 24 * 3_600);
     responses((status = 201, body = CreatedMailbox)))]
 pub async fn create(request: HttpRequest, state: web::Data<State>, payload: web::Payload) -> Answer {
     params::query::<NoParams>(&request)?;
-    let asked: NewMailboxRequest = params::body(&request, payload, state.config.max_json.as_usize()).await?;
+    let asked: NewMailboxRequest = params::body(&request, payload, &state.config).await?;
+    // With open mailboxes mail makes them too, which has limits of its own.
+    if let (false, Some(peer)) = (state.is_open(), request.peer_addr()) {
+        state.makers.admit(peer.ip()).map_err(Problem::too_many_mailboxes)?;
+    }
     let now = Timestamp(clock::now_micros());
     let token = tokens::make().map_err(|error| {
         tracing::error!(%error, "no token can be made");
@@ -132,7 +136,7 @@ pub async fn get(request: HttpRequest, state: web::Data<State>) -> Answer {
 pub async fn change(request: HttpRequest, state: web::Data<State>, payload: web::Payload) -> Answer {
     let key = auth::mailbox(&request, &state, None).await?;
     params::query::<NoParams>(&request)?;
-    let asked: MailboxChange = params::body(&request, payload, state.config.max_json.as_usize()).await?;
+    let asked: MailboxChange = params::body(&request, payload, &state.config).await?;
     let patch = patch(&asked, Timestamp(clock::now_micros()))?;
     let row: Mailbox = state.store.alter_mailbox(&key, patch).await?;
     state.inbound.changed(&key);

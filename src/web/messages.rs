@@ -84,7 +84,7 @@ pub async fn get(request: HttpRequest, state: web::Data<State>) -> Answer {
 pub async fn change(request: HttpRequest, state: web::Data<State>, payload: web::Payload) -> Answer {
     let (key, id) = ids(&request, &state, None).await?;
     params::query::<NoParams>(&request)?;
-    let asked: MessageChange = params::body(&request, payload, state.config.max_json.as_usize()).await?;
+    let asked: MessageChange = params::body(&request, payload, &state.config).await?;
     let patch = MessagePatch { is_read: asked.is_read, tags: asked.tags.map(tags).transpose()? };
     json(&state.store.update_message(&key, id, patch).await.map_err(no_message)?)
 }

@@ -54,8 +54,8 @@ impl Drop for Follower {
 }
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-const STATUSES: [u16; 20] =
-    [200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 409, 410, 413, 415, 416, 421, 422, 500, 503, 507];
+const STATUSES: [u16; 22] =
+    [200, 201, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 416, 421, 422, 429, 500, 503, 507];
 
 /// Methods that have handles of their own; any other is counted as `other`, since strangers choose its name.
 const METHOD_SLOTS: usize = METHODS.len() + 1;

@@ -38,7 +38,9 @@ struct Generated;
 const ABOUT: &str = "Times are RFC 3339 in UTC, sizes are bytes. Lists are `{items, next_cursor, cursor}`, newest first: give \
 `next_cursor` as `page` for the next page, and `cursor` as `since` to events or `wait` to miss nothing. Unknown fields and \
 parameters are errors.\n\nWith `[mailboxes] access = \"open\"` no token is needed. With `\"token\"`, send the one that \
-`POST /v1/mailboxes` answered as `Authorization: Bearer …`, or as `?token=` on html, raw, attachments and events.\n\n\
+`POST /v1/mailboxes` answered as `Authorization: Bearer …`, or as `?token=` on html, raw, attachments and events. \
+The page that html gives refers to its pictures by a key in place of the token, which opens nothing but the attachments of that \
+message, for an hour.\n\n\
 Errors are `application/problem+json` (RFC 9457):\n\n| type | status | meaning |\n|---|---|---|\n";
 
 const SOCKET: &str = "A WebSocket (RFC 6455). Send `{\"type\":\"subscribe\",\"mailbox\":\"a@b.c\",\"token\":\"…\",\"since\":\"<cursor>\",\

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, web};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::config::Config;
 use super::error::{Kind, Problem};
 use crate::mail::query::Query;
 use crate::mail::units::Period;
@@ -40,7 +41,7 @@ pub struct ListParams {
     /// Items on the page.
     #[param(minimum = 1, maximum = 500, default = 50)]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the page before. A page of a search may be short, even empty, and still have one.
     pub page: Option<String>,
 }
 
@@ -96,7 +97,7 @@ pub struct HtmlParams {
     pub token: Option<String>,
 }
 
-/// Parameters of `/raw` and `/attachments/{n}`.
+/// Parameters of `/raw`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
@@ -104,8 +105,23 @@ pub struct DownloadParams {
     /// `1` or `true`: answered as a file to save.
     #[param(value_type = Option<bool>)]
     pub download: Option<Flag>,
+    /// The token, for links, which cannot send a header.
+    pub token: Option<String>,
+}
+
+/// Parameters of `/attachments/{n}`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartParams {
+    /// `1` or `true`: answered as a file to save.
+    #[param(value_type = Option<bool>)]
+    pub download: Option<Flag>,
     /// The token, for links and images, which cannot send a header.
     pub token: Option<String>,
+    /// In place of the token: what this server wrote into the addresses of pictures in the page of the message. It opens
+    /// the attachments of that message for an hour.
+    pub key: Option<String>,
 }
 
 /// No parameters at all.
@@ -204,12 +220,13 @@ pub fn position(text: Option<&str>, scope: &Scope) -> Result<Option<Position>, P
 /// The request body as `T`; no body at all is `T::default()`.
 ///
 /// # Errors
-/// `too-large`, `unsupported-media-type`, `bad-json` (also for unknown fields).
-pub async fn body<T>(request: &HttpRequest, payload: web::Payload, max: usize) -> Result<T, Problem>
+/// `too-large`, `request-timeout`, `unsupported-media-type`, `bad-json` (also for unknown fields).
+pub async fn body<T>(request: &HttpRequest, payload: web::Payload, config: &Config) -> Result<T, Problem>
 where
     T: DeserializeOwned + Default,
 {
-    let bytes = payload.to_bytes_limited(max).await.map_err(|_| Kind::TooLarge)?;
+    let bytes = tokio::time::timeout(config.client_timeout.0, payload.to_bytes_limited(config.max_json.as_usize()));
+    let bytes = bytes.await.map_err(|_| Kind::RequestTimeout)?.map_err(|_| Kind::TooLarge)?;
     let bytes = bytes.map_err(|error| Problem::new(Kind::BadJson, error.to_string()))?;
     if bytes.is_empty() {
         return Ok(T::default());

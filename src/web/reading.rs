@@ -16,7 +16,8 @@ use crate::mail::parsed::{self, Parsed};
 use crate::mail::summary::Parse;
 use crate::store::StoredMessage;
 
-/// Each holds a message of up to the largest size and what was made of it.
+/// Each holds a message of up to the largest size and what was made of it. What goes out of here is counted by
+/// [`super::in_flight`].
 static SLOTS: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)));
 
@@ -36,22 +37,30 @@ pub struct Part {
     pub name: String,
 }
 
-/// The whole view of a message. `attachments` is the path below which its attachments are, `suffix` what follows their
-/// number: addresses in the html are made of both.
+/// Which addresses the html of a message gets.
+pub struct Addresses {
+    /// The path below which its attachments are.
+    pub attachments: String,
+    /// What follows their number.
+    pub suffix: String,
+    /// Those of images elsewhere stay.
+    pub remote: bool,
+}
+
+/// The whole view of a message.
 ///
 /// # Errors
 /// Those of the store; `unavailable` when the server stops.
 pub async fn message(
     state: &State,
     stored: &StoredMessage,
-    attachments: String,
-    suffix: String,
+    addresses: Addresses,
     with_extracts: bool,
 ) -> Result<Read, Problem> {
     let subject = stored.listed.subject.clone();
     with_body(state, stored, move |raw| {
         let parsed = parse(&raw);
-        let html = guarded(|| safe_html(&parsed, &attachments, &suffix)).flatten();
+        let html = guarded(|| safe_html(&parsed, &addresses)).flatten();
         let (codes, links) = if with_extracts {
             let codes = guarded(|| extract::message_codes(&subject, &parsed.text, parsed.html.as_deref()));
             (
@@ -99,9 +108,10 @@ fn parse(raw: &[u8]) -> Parsed {
         .unwrap_or_else(|| Parsed { parse: Parse::Unreadable, ..Parsed::default() })
 }
 
-fn safe_html(parsed: &Parsed, attachments: &str, suffix: &str) -> Option<SafeHtml> {
+fn safe_html(parsed: &Parsed, addresses: &Addresses) -> Option<SafeHtml> {
+    let Addresses { attachments, suffix, remote } = addresses;
     let attachment = |id: &str| parsed.content_ids.get(id).map(|n| format!("{attachments}/{n}{suffix}"));
-    html::sanitize(parsed.html.as_deref()?, &HtmlContext { attachment: &attachment }).ok()
+    html::sanitize(parsed.html.as_deref()?, &HtmlContext { attachment: &attachment, remote: *remote }).ok()
 }
 
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::config::Config;
+use super::makers::Makers;
+use crate::accounts::part_keys::PartKeys;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
+use crate::inbound::gate::Gate;
 use crate::store::Store;
 
 /// What the API is made of.
@@ -18,6 +21,12 @@ pub struct State {
     pub config: Arc<Config>,
     /// Addresses that SMTP really listens on: shown to users as where to send.
     pub smtp: Arc<[SocketAddr]>,
+    /// Bytes that answers may hold.
+    pub gate: Arc<Gate>,
+    /// Who makes mailboxes.
+    pub makers: Arc<Makers>,
+    /// Opens attachments to the pages that show them.
+    pub part_keys: Arc<PartKeys>,
     /// Becomes true when the server stops: event streams and waiting calls end.
     pub stopping: watch::Receiver<bool>,
 }

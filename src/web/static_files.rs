@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
 use super::error::{Kind, Problem};
+use super::in_flight;
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
@@ -75,9 +76,9 @@ fn answer(request: &HttpRequest, asset: &Asset) -> Answer {
     if takes_gzip(request)
         && let Some(gzip) = asset.gzip()
     {
-        return Ok(response.insert_header((CONTENT_ENCODING, "gzip")).body(gzip));
+        return Ok(in_flight::free(response.insert_header((CONTENT_ENCODING, "gzip")).body(gzip)));
     }
-    Ok(response.body(asset.content.clone()))
+    Ok(in_flight::free(response.body(asset.content.clone())))
 }
 
 /// A browser asks each time whether a file has changed: names stay the same from one version to the next.

@@ -181,3 +181,54 @@ test('reads contact cards, grouped properties included', () => {
   ]);
   assert.deepEqual(contacts('not a card'), []);
 });
+
+// Each took minutes or for ever in some earlier form of these functions.
+describe('hostile text takes no time', () => {
+  const most = 900_000;
+  /** @type {[string, (text: string) => unknown, string][]} */
+  const hostile = [
+    ['closing brackets', linkPieces, `http://a${')'.repeat(most)}`],
+    ['both brackets', linkPieces, `http://a${'(])['.repeat(most / 4)}`],
+    ['short links of brackets', linkPieces, `http://a${')'.repeat(8_000)} `.repeat(most / 8_009)],
+    ['punctuation', linkPieces, `http://a${'.'.repeat(most)}`],
+    ['many links', linkPieces, 'http://a.b/( '.repeat(most / 13)],
+    ['links without an end', linkPieces, 'http://'.repeat(most / 7)],
+    ['schemes', linkPieces, 'mailto:'.repeat(most / 7)],
+    ['values without a colon', calendar, `A${';b=,,,,'.repeat(most / 7)}`],
+    ['quotes without an end', calendar, `A${';b="'.repeat(most / 4)}`],
+    ['values', calendar, `A;b=${'x,'.repeat(most / 2)}`],
+    ['names', contacts, 'a'.repeat(most)],
+    ['names of parameters', contacts, `A;${'a'.repeat(most)}`],
+    ['groups', contacts, 'a.'.repeat(most / 2)],
+    ['folds', calendar, '\r\n '.repeat(most / 3)],
+    ['lines', calendar, 'BEGIN:VEVENT\n'.repeat(most / 13)],
+    ['attendees', calendar, `BEGIN:VEVENT\n${'ATTENDEE:a\n'.repeat(most / 11)}`],
+    ['dates', calendar, `BEGIN:VEVENT\nDTSTART:${'2'.repeat(most)}\n`],
+    ['escapes', calendar, `BEGIN:VEVENT\nSUMMARY:${'\\'.repeat(most)}\n`],
+    ['searched for', (text) => matchPieces(text, 'a'.repeat(100), 1_000), 'a'.repeat(most)],
+  ];
+  for (const [name, read, text] of hostile) {
+    test(name, () => {
+      const begun = process.cpuUsage();
+      read(text);
+      const { user, system } = process.cpuUsage(begun);
+      assert.ok(user + system < 2_000_000, `${(user + system) / 1_000} ms`);
+    });
+  }
+});
+
+test('what is too long or too much is text, and none of it is lost', () => {
+  const long = `see http://a.test/${'x'.repeat(9_000)} or http://b.test/.`;
+  const pieces = linkPieces(long);
+  assert.deepEqual(pieces.flatMap(({ href }) => href ?? []), ['http://b.test/']);
+  assert.equal(pieces.map(({ text }) => text).join(''), long);
+  const many = 'http://a.test/ '.repeat(3_000);
+  assert.equal(linkPieces(many).filter(({ href }) => href).length, 1_000);
+  assert.equal(linkPieces(many).map(({ text }) => text).join(''), many);
+  assert.equal(calendar(`BEGIN:VEVENT\n${'ATTENDEE:a@b.test\n'.repeat(500)}END:VEVENT`)[0]?.fields.length, 100);
+});
+
+test('parameters are read as they are quoted', () => {
+  const [event] = calendar('BEGIN:VEVENT\nORGANIZER;X=a,"b;c:d",e;CN="Fischer; Ada: x":mailto:ada@example.org\nBROKEN;CN\nSUMMARY;CN="x:y\nEND:VEVENT');
+  assert.deepEqual(event, { title: '', fields: [['organizer', { kind: 'text', value: 'Fischer; Ada: x <ada@example.org>' }]] });
+});

@@ -354,7 +354,7 @@ async fn a_stop_ends_waiting_calls_at_once() {
     let began = Instant::now();
     let wait = api.get("/v1/messages/wait?timeout=5m");
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         server.stop().await
     };
     let (answer, _dir) = tokio::join!(wait, stop);
@@ -395,7 +395,7 @@ async fn a_token_opens_its_mailbox_and_a_wrong_one_looks_like_none() {
     let base = format!("/v1/mailboxes/own@mailroom.test/messages/{id}");
     let page = stranger.get(&format!("{base}/html?token={token}")).await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.text().contains(&format!("/attachments/0?token={token}")), "{}", page.text());
+    assert!(page.text().contains("/attachments/0?key="), "{}", page.text());
     assert_eq!(stranger.get(&format!("{base}/raw?token={token}")).await.status, StatusCode::OK);
     problem(&stranger.get(&format!("{base}/raw?token={other_token}")).await, 404, "no-such-mailbox");
     problem(&stranger.get(&format!("{base}?token={token}")).await, 401, "token-needed");

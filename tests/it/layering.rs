@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("startup", &["config"]),
     ("config", &["mail", "settings", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
     ("telemetry", &["settings", "inbound", "outbound", "store", "sockets", "web"]),
-    ("ops", &["clock", "settings", "telemetry"]),
+    ("ops", &["accounts", "clock", "settings", "telemetry"]),
     ("cli", &["app", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
     ("main", &["cli"]),
 ];

@@ -11,6 +11,7 @@ mod failures;
 mod feeds;
 mod flows;
 mod full_disk;
+mod hostile;
 mod layering;
 mod limits;
 mod lives;

@@ -452,3 +452,59 @@ async fn an_index_that_breaks_while_it_is_used_does_no_harm() {
     indexed(&fixture.store).await;
     assert!(agrees(&fixture.store, random, 20).await > 100);
 }
+
+/// One large message below 40,000 small ones, made by the database itself: `mailroom.db`, whose list is what rows it has.
+async fn deep(fixture: &Fixture) {
+    put(fixture, &["a@x"], &mail("large", &"word ".repeat(2_000))).await;
+    put(fixture, &["a@x"], &mail("small", "word")).await;
+    let path = fixture.dir.path().join("mailroom.db");
+    let db = sea_orm::Database::connect(format!("sqlite://{}", path.display())).await.unwrap();
+    let columns = "received_at, size, segment, \"offset\", length, parse, 1, attachments, subject, sender, recipients, date, preview, \
+                   tags, envelope";
+    let fill = format!(
+        "WITH RECURSIVE n(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM n WHERE n < 40000)
+         INSERT INTO messages SELECT stamp + n, mailbox_id, uid + n, randomblob(16), {columns} FROM messages, n WHERE uid = 2"
+    );
+    let fill = Statement::from_string(db.get_database_backend(), fill);
+    assert_eq!(db.execute_raw(fill).await.unwrap().rows_affected(), 40_000);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_looks_at_a_bounded_part_of_what_it_searches() {
+    let fixture = Fixture::new().await;
+    deep(&fixture).await;
+    let store = &fixture.store;
+    for scope in [Scope::All, Scope::Mailbox(key("a@x"))] {
+        for (q, unread, count) in [
+            ("larger:5K", false, 1),
+            ("larger:9G", false, 0),
+            ("-smaller:5K has:attachment", false, 0),
+            ("", true, 2),
+            ("is:unread", false, 2),
+            ("larger:5K tag:none", false, 0),
+            ("nothing larger:5K", false, 0),
+            ("word larger:5K", false, 1),
+        ] {
+            let (mut pages, mut found, mut page) = (0, 0, None);
+            loop {
+                let asked = ListRequest { unread, ..request(&scope, q, 50, page) };
+                let list = store.list(&asked).await.unwrap();
+                if pages == 0 {
+                    assert_eq!(list.items.len(), 0, "{scope:?} {q:?}: found within the work of one page");
+                    assert!(list.next.is_some(), "{scope:?} {q:?}: there is more");
+                }
+                found += list.items.len();
+                pages += 1;
+                page = list.next;
+                if page.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, count, "{scope:?} {q:?}");
+            assert!((2..=5).contains(&pages), "{scope:?} {q:?}: {pages} pages");
+        }
+        let plain = store.list(&request(&scope, "", 50, None)).await.unwrap();
+        assert_eq!(plain.items.len(), 50);
+    }
+}

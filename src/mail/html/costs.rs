@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-const NONE: HtmlContext<'static> = HtmlContext { attachment: &|_| None };
+const NONE: HtmlContext<'static> = HtmlContext { attachment: &|_| None, remote: true };
 
 /// Repeated to a mebibyte, each was quadratic or deep for some parser.
 const REPEATED: &[(&str, &str)] = &[

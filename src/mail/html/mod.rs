@@ -27,6 +27,8 @@ pub const MAX_HTML_BYTES: usize = 1024 * 1024;
 pub struct HtmlContext<'a> {
     /// The address of the attachment with this Content-ID (decoded, without its angle brackets), if there is one.
     pub attachment: &'a dyn Fn(&str) -> Option<String>,
+    /// The reader asked for images from elsewhere: their addresses stay.
+    pub remote: bool,
 }
 
 /// Html that can be shown in the frame.
@@ -34,8 +36,7 @@ pub struct HtmlContext<'a> {
 pub struct SafeHtml {
     /// `<style>` with all style sheets, if there are any, then the content of the body.
     pub html: String,
-    /// It refers to images elsewhere (`img`, `background`, `srcset`, `url()`), which the frame's policy keeps from
-    /// being fetched until the reader asks for them.
+    /// It refers to images elsewhere (`img`, `background`, `srcset`, `url()`), whether their addresses were left in it or not.
     pub remote: bool,
     /// The style sheets say how the message looks on a dark screen.
     pub dark: bool,

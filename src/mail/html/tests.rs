@@ -2,9 +2,11 @@ use super::hostile::HOSTILE;
 use super::scan::{Scan, Token};
 use super::*;
 
-const NONE: HtmlContext<'static> = HtmlContext { attachment: &|_| None };
-const LOGO: HtmlContext<'static> =
-    HtmlContext { attachment: &|id| (id == "logo@x.org").then(|| "/v1/mailboxes/a@b/messages/1/attachments/2".into()) };
+const NONE: HtmlContext<'static> = HtmlContext { attachment: &|_| None, remote: true };
+const LOGO: HtmlContext<'static> = HtmlContext {
+    attachment: &|id| (id == "logo@x.org").then(|| "/v1/mailboxes/a@b/messages/1/attachments/2".into()),
+    remote: true,
+};
 
 fn clean(html: &str) -> String {
     sanitize(html, &LOGO).unwrap().html
@@ -301,4 +303,24 @@ fn piece() -> impl proptest::strategy::Strategy<Value = String> {
         "<h1>",
     ];
     prop_oneof![9 => prop::sample::select(PIECES).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+#[test]
+fn nothing_elsewhere_is_named_until_the_reader_asks() {
+    let page = "<style>p{background:url(http://a.test/1) red}</style><body background='//b.test/2'>\
+                <img src='http://127.0.0.1:8080/v1/messages/wait?timeout=5m'><img src='HTTPS://c.test/3' srcset='http://d.test/4'>\
+                <p style=\"background-image:url('https://e.test/5')\"><img src='cid:logo@x.org'><img src='data:image/png,6'>\
+                <a href='http://link.test/'>x</a>";
+    let shown = sanitize(page, &HtmlContext { remote: false, ..LOGO }).unwrap();
+    assert!(shown.remote);
+    for host in ["a.test", "b.test", "127.0.0.1", "c.test", "d.test", "e.test"] {
+        assert!(!shown.html.contains(host), "{host}: {}", shown.html);
+    }
+    for kept in ["attachments/2", "data:image/png,6", "http://link.test/"] {
+        assert!(shown.html.contains(kept), "{kept}: {}", shown.html);
+    }
+    let asked = sanitize(page, &LOGO).unwrap();
+    for host in ["a.test", "b.test", "127.0.0.1", "c.test", "e.test"] {
+        assert!(asked.html.contains(host), "{host}: {}", asked.html);
+    }
 }

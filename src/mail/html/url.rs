@@ -9,11 +9,14 @@ use super::HtmlContext;
 pub(super) enum Resource {
     /// Part of the message: an attachment's address, or `data:`.
     Own(String),
-    /// Elsewhere: fetched only if the reader asks.
+    /// Elsewhere: fetched only if the reader asks, until then nothing stands there.
     Remote(String),
     /// Not an image's address; relative ones would reach this server.
     Refused,
 }
+
+/// An image of nothing, shown like one that was not fetched.
+const NO_IMAGE: &str = "data:image/gif,";
 
 /// The address of an image, from an attribute or a style.
 pub(super) fn resource(url: &str, context: &HtmlContext<'_>) -> Resource {
@@ -24,12 +27,18 @@ pub(super) fn resource(url: &str, context: &HtmlContext<'_>) -> Resource {
         return (context.attachment)(id).map_or(Resource::Refused, Resource::Own);
     }
     if after_scheme(&url, "http://").or_else(|| after_scheme(&url, "https://")).is_some() {
-        return Resource::Remote(url);
+        return remote(url, context);
     }
     if url.starts_with("//") {
-        return Resource::Remote(format!("https:{url}"));
+        return remote(format!("https:{url}"), context);
     }
     if after_scheme(&url, "data:image/").is_some() { Resource::Own(url) } else { Resource::Refused }
+}
+
+/// Any host may be this server's own, under one of its names, and the frame's policy lets images come from there: until
+/// the reader asks for what is elsewhere, the address itself goes.
+fn remote(url: String, context: &HtmlContext<'_>) -> Resource {
+    Resource::Remote(if context.remote { url } else { NO_IMAGE.to_owned() })
 }
 
 /// The address of a link: elsewhere, or a place in the same page.

@@ -12,12 +12,13 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use super::{Snapshot, batch, index, metrics as names};
 use crate::mail::query::{Candidate, Condition, Fts, Query};
+use crate::store::floor::{self, Span};
 use crate::store::list::{self, Line, Of, after, select};
 use crate::store::messages::{ListRequest, MessagePage};
 use crate::store::{Store, StoreError, unavailable};
 
 /// What may be spent on one page: a message whose text is read costs [`TEXT`] and one more for each [`UNIT`] of its bytes.
-const WORK: usize = 20_000;
+pub(in crate::store) const WORK: usize = 20_000;
 /// One of which only list columns are looked at costs this.
 const LINE: usize = 1;
 const TEXT: usize = 10;
@@ -136,21 +137,27 @@ impl Asking<'_> {
 
     /// Asks messages one by one, newest first, down to the stamp `newer`, which is left out.
     async fn read(&self, newer: Option<i64>, filling: &mut Filling) -> Result<Goes, StoreError> {
-        let mut before = self.before;
+        let floor = floor::floor(self.tx, self.of, self.request, self.before).await.map_err(unavailable)?;
+        let mut span = Span { before: self.before, floor: floor.map(|floor| floor.order) };
         let mut wanted = FEW;
         loop {
-            let lines = self.store.lines(self.tx, self.of, self.request, before, wanted);
+            let lines = self.store.lines(self.tx, self.of, self.request, span, wanted);
             let mut lines = lines.await.map_err(unavailable)?;
             let last_lot = lines.len() < wanted;
-            before = lines.last().map(|line| line.order).or(before);
+            span.before = lines.last().map(|line| line.order).or(span.before);
             let fetched = lines.len();
             lines.retain(|line| newer.is_none_or(|newer| line.stamp > newer));
             let reached = lines.len() < fetched;
             if self.ask(lines, Some(self.query), filling).await? == Goes::Ended {
                 return Ok(Goes::Ended);
             }
-            if last_lot || reached {
+            if reached {
                 return Ok(Goes::On);
+            }
+            if last_lot {
+                let more = floor.filter(|floor| newer.is_none_or(|newer| floor.stamp > newer));
+                filling.page.next = more.map(|floor| list::page_from(floor.order));
+                return Ok(if more.is_some() { Goes::Ended } else { Goes::On });
             }
             wanted = (wanted * 2).min(MANY / 4);
         }
@@ -208,7 +215,8 @@ impl Asking<'_> {
             let found = found.await.map_err(Failure::Index)?;
             let (hits, last_lot) = (found.len(), found.len() < wanted);
             below = found.last().copied().unwrap_or(below);
-            let rows = select(self.of, self.request, None).filter(message::Column::Stamp.is_in(found)).all(self.tx);
+            let rows =
+                select(self.of, self.request, Span::default()).filter(message::Column::Stamp.is_in(found)).all(self.tx);
             let rows = rows.await.map_err(Failure::store)?;
             // Those that the columns sorted out were looked at too.
             let mut lines = self.store.living_lines(self.tx, self.of, rows).await.map_err(Failure::store)?;
@@ -229,11 +237,19 @@ impl Asking<'_> {
         }
     }
 
-    /// The page that begins with the first message below the stamp `below`; none when there is none.
+    /// The page that begins below the hit at stamp `below`; none when nothing is there. What the columns leave out is
+    /// not looked for here: that could take a whole mailbox.
     async fn order_below(&self, below: i64) -> Result<Option<String>, DbErr> {
-        let next = select(self.of, self.request, None).filter(message::Column::Stamp.lt(below)).limit(1);
-        let next = next.one(self.tx).await?.map(|row| self.of.order(&row));
-        Ok(next.map(list::page_from))
+        use message::Column;
+        let (rows, _) = self.of.rows();
+        let hit = rows.clone().filter(Column::Stamp.eq(below)).one(self.tx).await?;
+        if let Some(row) = hit {
+            return Ok(Some(list::page_from(self.of.order(&row).saturating_sub(1))));
+        }
+        // The message is gone, and the index does not know yet.
+        let (rows, column) = (rows.filter(Column::Stamp.lt(below)), self.of.rows().1);
+        let next = rows.order_by_desc(column).limit(1).one(self.tx).await?;
+        Ok(next.map(|row| list::page_from(self.of.order(&row))))
     }
 
     /// The stamps between which the list lies, both left out.
