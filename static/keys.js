@@ -58,7 +58,8 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const target = /** @type {Element} */ (event.target);
   if (event.key === 'Escape') return onEscape(target);
-  if (state.dialog || target.closest('input:not([type=checkbox]), textarea, select, [contenteditable]')) return;
+  // One that was just closed hears of it later than the next key comes.
+  if (document.querySelector('dialog[open]') || target.closest('input:not([type=checkbox]), textarea, select, [contenteditable]')) return;
   // Enter on a button or a link is the browser's.
   if (event.key === 'Enter' && target.closest('a, button, summary')) return;
   // Arrows move the list, unless something with its own scrolling has the focus.
@@ -68,8 +69,8 @@ function onKey(event) {
     event.preventDefault();
     return openTab(tab);
   }
-  const sequence = prefix && Date.now() - prefixAt < SEQUENCE_MS ? `${prefix} ${event.key}` : event.key;
-  [prefix, prefixAt] = event.key === 'g' ? ['g', Date.now()] : ['', 0];
+  const sequence = prefix && event.timeStamp - prefixAt < SEQUENCE_MS ? `${prefix} ${event.key}` : event.key;
+  [prefix, prefixAt] = event.key === 'g' ? ['g', event.timeStamp] : ['', 0];
   const action = byKey[sequence] ?? byKey[event.key];
   if (!action) return;
   event.preventDefault();
@@ -78,7 +79,7 @@ function onKey(event) {
 
 /** Out of one thing at a time. @param {Element} target */
 function onEscape(target) {
-  if (state.dialog) return;
+  if (document.querySelector('dialog[open]')) return;
   if (target instanceof HTMLElement && target.matches('input, select')) target.blur();
   else if (state.drawer) state.drawer = false;
   else if (state.selected.size) clearSelection();
