@@ -59,8 +59,8 @@ const fn of_open(error: &OpenError) -> u8 {
     match error {
         OpenError::InUse { .. } => TEMPORARY,
         OpenError::Io { .. } | OpenError::Make { .. } | OpenError::NotADirectory { .. } => CANT_CREATE,
-        OpenError::Unsupported(_) => CONFIG,
-        OpenError::Newer { .. } | OpenError::Database { .. } => UNAVAILABLE,
+        OpenError::Unsupported(_) | OpenError::Url(_) => CONFIG,
+        OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => UNAVAILABLE,
     }
 }
 

@@ -174,8 +174,8 @@ mod tests {
             ),
             (
                 "database.url",
-                "\"postgres://x\"",
-                "\"postgres://x\" will not do; possible: \"sqlite:PATH\", or \"\" for mailroom.db in the data directory",
+                "\"oracle://x\"",
+                "\"oracle://x\" will not do; possible: \"sqlite:PATH\", \"postgres://…\", \"mysql://…\", or \"\" for mailroom.db in the data directory",
             ),
             ("bodies.compact_below", "500", "500 will not do; possible: 0 to 100"),
             ("sockets.silence", "\"30s\"", "30s will not do; possible: more than ping (30s)"),

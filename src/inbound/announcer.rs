@@ -3,7 +3,7 @@
 //! reads the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::dev::SendError;
 use parking_lot::RwLock;
@@ -28,8 +28,6 @@ pub struct StreamShared {
     pub listening: AtomicBool,
     /// A batch found its inbox full: it reads what it missed from the store.
     pub lagging: AtomicBool,
-    /// Stamp of the last event announced.
-    last: AtomicI64,
     to: RwLock<Option<actix::Addr<Everything>>>,
 }
 
@@ -53,10 +51,8 @@ impl Announcer {
         });
     }
 
-    fn tell_everything(&self, events: Vec<Arc<Announced>>) {
-        let Some(last) = events.last().map(|event| event.stream.stamp) else { return };
-        let after = self.stream.last.swap(last, Ordering::SeqCst);
-        if !self.stream.listening.load(Ordering::SeqCst) {
+    fn tell_everything(&self, after: i64, events: Vec<Arc<Announced>>) {
+        if events.is_empty() || !self.stream.listening.load(Ordering::SeqCst) {
             return;
         }
         match self.stream.to.read().as_ref() {
@@ -77,11 +73,11 @@ fn tell<M>(message: M, lagging: &AtomicBool, send: impl Fn(M) -> Result<(), Send
 }
 
 impl Announce for Announcer {
-    fn announce(&self, events: Vec<Arc<Announced>>) {
+    fn announce(&self, after: i64, events: Vec<Arc<Announced>>) {
         for event in &events {
             self.tell_mailbox(event);
         }
-        self.tell_everything(events);
+        self.tell_everything(after, events);
     }
 }
 

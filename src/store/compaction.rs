@@ -1,6 +1,7 @@
 //! Giving disk space back: dead segment files are removed, mostly dead ones are emptied first.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use entity::{message, segment};
@@ -10,7 +11,7 @@ use super::bodies;
 use super::messages::BodyLocation;
 use super::writer::requests::{Moving, Request};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, columns, unavailable};
+use super::{Bodies, Store, StoreError, columns, unavailable};
 use crate::mail::id::DeliveryId;
 
 /// Bytes copied in one transaction, so that deliveries do not wait long behind it.
@@ -19,15 +20,16 @@ const STEP: i64 = 2 << 20;
 impl Store {
     /// One round of compaction; true when more is left.
     pub(super) async fn compact_step(&self) -> Result<bool, StoreError> {
+        let Bodies::Files(dir) = &self.inner.bodies else { return Ok(false) };
         let done = self.ask(Request::DropDead).await?;
         let Some(sparse) = self.sparsest_segment().await? else { return Ok(done > 0) };
         // One that cannot be emptied is not tried again until more of it died.
         self.inner.tried.lock().insert(sparse.number, sparse.live);
-        let live = self.live_records(sparse.number).await?;
+        let live = self.live_records(dir, sparse.number).await?;
         let mut step = Vec::new();
         let mut bytes = 0;
         for (at, id) in live {
-            let dir = self.inner.bodies.clone();
+            let dir = dir.clone();
             let read = tokio::task::spawn_blocking(move || {
                 bodies::read(&dir, at, id)?;
                 bodies::segment::read(&dir, at).map_err(|_| bodies::ReadError::Missing(at.segment))
@@ -76,8 +78,8 @@ impl Store {
 
     /// The records of a segment that rows point at, in the order of the file. There is no index for this: the file
     /// itself says which deliveries it holds.
-    async fn live_records(&self, number: i64) -> Result<Vec<(BodyLocation, DeliveryId)>, StoreError> {
-        let dir = self.inner.bodies.clone();
+    async fn live_records(&self, dir: &Path, number: i64) -> Result<Vec<(BodyLocation, DeliveryId)>, StoreError> {
+        let dir = dir.to_owned();
         let ids = tokio::task::spawn_blocking(move || {
             let bytes = bodies::segment::read_from(&dir, number, bodies::segment::HEADER)?;
             Ok(bodies::recover::ids(&bytes))
@@ -125,7 +127,7 @@ mod tests {
     struct Deaf;
 
     impl Announce for Deaf {
-        fn announce(&self, _: Vec<Arc<Announced>>) {}
+        fn announce(&self, _: i64, _: Vec<Arc<Announced>>) {}
     }
 
     async fn put(store: &Store, number: u128) -> DeliveryId {
@@ -159,18 +161,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data: dir.path().to_owned(), ..Config::default() };
         let store = Store::open(&config, Arc::new(Deaf), Faults::default()).await.unwrap();
+        let files = dir.path().join("bodies");
         put(&store, 1).await;
         put(&store, 2).await;
-        let live = store.live_records(1).await.unwrap();
+        let live = store.live_records(&files, 1).await.unwrap();
         let step: Vec<Moving> = live
             .iter()
-            .map(|(at, id)| Moving {
-                id: *id,
-                from: *at,
-                bytes: bodies::segment::read(&store.inner.bodies, *at).unwrap(),
-            })
+            .map(|(at, id)| Moving { id: *id, from: *at, bytes: bodies::segment::read(&files, *at).unwrap() })
             .collect();
-        let length = || std::fs::metadata(bodies::segment::path(&store.inner.bodies, 1)).unwrap().len();
+        let length = || std::fs::metadata(bodies::segment::path(&files, 1)).unwrap().len();
         let (before, kept) = (length(), live[1].0.length);
         store.delete_messages(&MailboxKey::from_stored("a@x"), Deletion::One(live[0].1)).await.unwrap();
         store.ask(|reply| Request::Move(step, reply)).await.unwrap();

@@ -6,13 +6,15 @@ use std::time::Duration;
 use super::directory::database_path;
 use super::mailboxes::WhenFull;
 use super::search::config::SearchConfig;
+use super::source::Source;
 use crate::mail::units::{Bytes, Period};
 use crate::settings::{Check, Wrong};
 
 crate::settings! {
     /// The database of mailboxes and message lists.
     pub struct DatabaseConfig {
-        /// `sqlite:PATH`, or empty for `mailroom.db` in the data directory. This version knows SQLite only.
+        /// `sqlite:PATH`, or empty for `mailroom.db` in the data directory; `postgres://user:password@host/name` or
+        /// `mysql://user:password@host/name` for a database server, which several nodes may share.
         pub url: String = String::new(),
         /// Free disk space below which mail is refused with 452; deletion and expiry go on.
         pub min_free: Bytes = Bytes::mib(256),
@@ -27,8 +29,16 @@ crate::settings! {
 
 impl Check for DatabaseConfig {
     fn check(&self, wrong: &mut Wrong) {
-        if database_path(&self.url, &PathBuf::new()).is_none() {
-            wrong.refuse_text("url", &self.url, "\"sqlite:PATH\", or \"\" for mailroom.db in the data directory");
+        match Source::server(&self.url) {
+            Ok(Some(_)) => {}
+            Ok(None) if database_path(&self.url, &PathBuf::new()).is_some() => {}
+            Ok(None) => wrong.refuse_text(
+                "url",
+                &self.url,
+                "\"sqlite:PATH\", \"postgres://…\", \"mysql://…\", or \"\" for mailroom.db in the data directory",
+            ),
+            // The reason and not the text, which may have a password.
+            Err(why) => wrong.refuse_text("url", &why, "postgres://user:password@host:port/name, or mysql://…"),
         }
         wrong.least("read_connections", self.read_connections, 1);
         wrong.least("queue", self.queue, 1);

@@ -30,6 +30,10 @@ pub enum OpenError {
     Io { path: PathBuf, error: io::Error },
     #[error("[database] url {0:?} is not supported by this version: only sqlite:PATH, or empty")]
     Unsupported(String),
+    #[error("[database] url cannot be used: {0}")]
+    Url(String),
+    #[error("the database at {place} cannot be used: {error}")]
+    Server { place: String, error: sea_orm::DbErr },
     #[error("the database {path} cannot be opened: {error}")]
     Database { path: PathBuf, error: sea_orm::DbErr },
 }

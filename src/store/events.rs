@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use entity::{change, mailbox, message, meta};
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 
 use super::columns::{self, signed, unsigned};
@@ -17,14 +18,14 @@ use super::list::living_by_id;
 use super::replay::{Position, Replay};
 use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, unavailable};
+use super::{Store, StoreError, source, stream, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::event::{Announced, Event};
 use crate::mail::id::DeliveryId;
 
 /// A row that is an event.
-enum Row {
+pub(super) enum Row {
     Arrival(message::Model),
     Change(change::Model),
 }
@@ -37,7 +38,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn replay(&self, key: &MailboxKey, since: Cursor, limit: u32) -> Result<Replay, StoreError> {
-        let tx = self.inner.read.begin().await.map_err(unavailable)?;
+        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
         let replay = self.replay_mailbox(&tx, key, since, limit).await.map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
         Ok(replay)
@@ -96,7 +97,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn replay_all(&self, since: StreamCursor, limit: u32) -> Result<Replay, StoreError> {
-        let tx = self.inner.read.begin().await.map_err(unavailable)?;
+        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
         let replay = self.replay_stream(&tx, since, limit).await.map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
         Ok(replay)
@@ -111,22 +112,19 @@ impl Store {
         if !zero && (!same || since.stamp > present.stamp || since.stamp < row.stream_floor) {
             return Ok(reset);
         }
-        let arrivals = message::Entity::find()
-            .filter(message::Column::Stamp.gt(since.stamp))
-            .order_by_asc(message::Column::Stamp)
-            .limit(u64::from(limit) + 1)
-            .all(tx)
-            .await?;
-        let changes = change::Entity::find()
-            .filter(change::Column::Stamp.gt(since.stamp))
-            .order_by_asc(change::Column::Stamp)
-            .limit(u64::from(limit) + 1)
-            .all(tx)
-            .await?;
-        let (rows, head) = merge(arrivals, changes, limit);
-        let at = match rows.last() {
-            Some(last) if !head => StreamCursor { stamp: last.stamp(), ..present },
-            _ => present,
+        let (rows, last) = match tx.get_database_backend() {
+            DbBackend::Sqlite => stamped_after(tx, since.stamp, limit).await?,
+            // Marks are kept for a day; the empty view, too, can be continued only from what they tell.
+            _ if since.stamp < row.stream_floor => return Ok(reset),
+            _ => {
+                let (places, all) = stream::after(tx, since.stamp, limit as usize).await?;
+                let last = places.last().filter(|_| !all).map(|place| place.stamp);
+                (stream::rows(tx, &places).await?, last)
+            }
+        };
+        let (at, head) = match last {
+            Some(stamp) => (StreamCursor { stamp, ..present }, false),
+            None => (present, true),
         };
         if at.stamp < row.stream_floor {
             return Ok(reset);
@@ -193,6 +191,15 @@ impl Row {
         }
     }
 
+    /// The same where the stream has it at `stamp`.
+    pub fn stamped(mut self, stamp: i64) -> Self {
+        match &mut self {
+            Self::Arrival(row) => row.stamp = stamp,
+            Self::Change(row) => row.stamp = stamp,
+        }
+        self
+    }
+
     fn modseq(&self) -> i64 {
         match self {
             Self::Arrival(row) => row.uid,
@@ -206,6 +213,25 @@ impl Row {
             Self::Change(row) => row.stamp,
         }
     }
+}
+
+/// The first `limit` rows after a stamp, and the last stamp among them if there are more.
+async fn stamped_after(tx: &DatabaseTransaction, since: i64, limit: u32) -> Result<(Vec<Row>, Option<i64>), DbErr> {
+    let arrivals = message::Entity::find()
+        .filter(message::Column::Stamp.gt(since))
+        .order_by_asc(message::Column::Stamp)
+        .limit(u64::from(limit) + 1)
+        .all(tx)
+        .await?;
+    let changes = change::Entity::find()
+        .filter(change::Column::Stamp.gt(since))
+        .order_by_asc(change::Column::Stamp)
+        .limit(u64::from(limit) + 1)
+        .all(tx)
+        .await?;
+    let (rows, head) = merge(arrivals, changes, limit);
+    let last = rows.last().filter(|_| !head).map(Row::stamp);
+    Ok((rows, last))
 }
 
 /// The first `limit` of both by stamp, which within a mailbox is the order of the mod-sequence too; and whether that is all.

@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use entity::{mailbox, message, meta};
 use sea_orm::sea_query::Condition as Where;
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionTrait,
-};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::SemaphorePermit;
 
 use super::floor::{self, Span};
@@ -17,7 +15,7 @@ use super::metrics as names;
 use super::replay::Position;
 use super::search::page::{Filling, Goes};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, columns, unavailable};
+use super::{Bodies, Store, StoreError, columns, source, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
@@ -73,7 +71,7 @@ impl Store {
     pub async fn list(&self, request: &ListRequest) -> Result<MessagePage, StoreError> {
         let before = request.page.as_deref().map(parse_page).transpose()?;
         let _turn = self.turn(request).await?;
-        let tx = self.inner.read.begin().await.map_err(unavailable)?;
+        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
         let (of, position) = match &request.scope {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
                 Some(row) => {
@@ -144,6 +142,9 @@ impl Store {
         request: &ListRequest,
         before: Option<i64>,
     ) -> Result<MessagePage, StoreError> {
+        if let (Of::All, Some(Position::Stream(since)), Bodies::Table) = (of, request.since, &self.inner.bodies) {
+            return self.recent(tx, of, request, since, before).await;
+        }
         let asked = request.query.as_ref().filter(|query| query.fts().is_some() || tagged(query));
         if let Some(query) = asked {
             return self.search(tx, of, request, query, before).await;

@@ -1,14 +1,18 @@
 //! Reading mailboxes, one message, a body. What has ended is not there, although retention may not have removed it yet.
 
-use entity::{mailbox, message};
+use std::path::Path;
+use std::sync::Arc;
+
+use entity::{body, mailbox, message};
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::bodies::{self, ReadError};
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, StoredMessage};
+use super::search::batch;
 use super::tokens::{Life, TokenHash};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, columns, unavailable};
+use super::{Bodies, Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;
 use crate::mail::time::Timestamp;
@@ -125,7 +129,8 @@ impl Store {
     /// `Damaged` names the segment and the place; `NotFound` when the message went meanwhile.
     pub async fn body(&self, message: &StoredMessage) -> Result<bytes::Bytes, StoreError> {
         let id = message.listed.id;
-        let missing = match self.read_body(message.location, id).await {
+        let Bodies::Files(dir) = &self.inner.bodies else { return self.body_in_table(id).await };
+        let missing = match read_body(dir, message.location, id).await {
             Ok(raw) => return Ok(raw),
             Err(error @ ReadError::Damaged { .. }) => return Err(StoreError::Damaged(error.to_string())),
             Err(missing @ ReadError::Missing(_)) => missing,
@@ -134,20 +139,46 @@ impl Store {
         if again.location == message.location {
             return Err(StoreError::Damaged(missing.to_string()));
         }
-        self.read_body(again.location, id).await.map_err(|error| StoreError::Damaged(error.to_string()))
+        read_body(dir, again.location, id).await.map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
-    async fn read_body(&self, at: BodyLocation, id: DeliveryId) -> Result<bytes::Bytes, ReadError> {
-        let dir = self.inner.bodies.clone();
-        if at.length <= READ_INLINE {
-            return bodies::read(&dir, at, id).map(Into::into);
-        }
-        let read = tokio::task::spawn_blocking(move || bodies::read(&dir, at, id)).await;
-        let failed = |error: tokio::task::JoinError| ReadError::Damaged {
-            segment: at.segment,
-            offset: at.offset,
-            what: error.to_string(),
+    /// The readable text of a message whose body lies in the database; empty when it cannot be read.
+    pub(super) async fn text_in_table(&self, id: DeliveryId) -> Result<Arc<str>, StoreError> {
+        let raw = match self.body_in_table(id).await {
+            Ok(raw) => raw,
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            Err(_) => return Ok(Arc::default()),
         };
-        read.map_err(failed)?.map(Into::into)
+        let read = tokio::task::spawn_blocking(move || batch::text_of(&raw).unwrap_or_default()).await;
+        read.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
+
+    /// The body in the database; `NotFound` when the message went meanwhile.
+    async fn body_in_table(&self, id: DeliveryId) -> Result<bytes::Bytes, StoreError> {
+        let row = body::Entity::find_by_id(id.0).one(&self.inner.read).await.map_err(unavailable)?;
+        let row = row.ok_or(StoreError::NotFound)?;
+        let large = row.size > READ_INLINE;
+        let unpack = move || bodies::unpack(row.compressed, columns::unsigned(row.size), row.contents);
+        let raw = match large {
+            true => {
+                tokio::task::spawn_blocking(unpack).await.map_err(|error| StoreError::Damaged(error.to_string()))?
+            }
+            false => unpack(),
+        };
+        raw.map(Into::into).map_err(|what| StoreError::Damaged(format!("the body of message {id}: {what}")))
+    }
+}
+
+async fn read_body(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<bytes::Bytes, ReadError> {
+    if at.length <= READ_INLINE {
+        return bodies::read(dir, at, id).map(Into::into);
+    }
+    let dir = dir.to_owned();
+    let read = tokio::task::spawn_blocking(move || bodies::read(&dir, at, id)).await;
+    let failed = |error: tokio::task::JoinError| ReadError::Damaged {
+        segment: at.segment,
+        offset: at.offset,
+        what: error.to_string(),
+    };
+    read.map_err(failed)?.map(Into::into)
 }

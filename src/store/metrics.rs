@@ -13,6 +13,7 @@ pub const CHANGES: &str = "store_changes_total";
 pub const EXPIRED: &str = "store_expired_total";
 pub const COMPACTED: &str = "store_compacted_bytes_total";
 pub const RECOVERED: &str = "store_recovered_total";
+pub const CONFLICTS: &str = "store_conflicts_total";
 pub const FAILURES: &str = "store_batch_failures_total";
 pub const RESTARTS: &str = "store_writer_restarts_total";
 pub const FREE: &str = "store_free_bytes";

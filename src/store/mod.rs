@@ -21,6 +21,7 @@ pub mod events;
 pub mod faults;
 mod floor;
 pub mod incoming;
+pub(crate) mod lanes;
 pub mod list;
 pub mod lookup;
 pub mod mailboxes;
@@ -28,10 +29,14 @@ pub mod maintenance;
 pub mod messages;
 pub mod metrics;
 pub mod open;
+mod recent;
 pub mod replay;
 pub mod search;
+pub(crate) mod source;
 pub(crate) mod space;
+mod stream;
 pub mod tokens;
+pub(crate) mod trouble;
 pub(crate) mod writer;
 
 use std::collections::HashMap;
@@ -43,7 +48,7 @@ use std::sync::atomic::Ordering;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use sea_orm::DatabaseConnection;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
 pub use directory::OpenError;
@@ -60,6 +65,7 @@ use crate::mail::cursor::StreamCursor;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Listed;
 use crate::mail::time::Timestamp;
+use lanes::Lanes;
 use writer::Shared;
 use writer::requests::{Reply, Request};
 
@@ -98,20 +104,28 @@ pub struct Store {
 struct Inner {
     /// Connections that only read.
     read: DatabaseConnection,
+    lanes: Lanes,
     /// Turns of those who search.
     searching: Semaphore,
-    deliveries: mpsc::Sender<Incoming>,
-    requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
     /// None when it is turned off.
     search: Option<search::Search>,
-    bodies: PathBuf,
+    bodies: Bodies,
     defaults: Defaults,
     compact_below: u32,
     /// Segments that were compacted and what still lived in them then.
     tried: Mutex<HashMap<i64, i64>>,
     /// Nobody else may open the directory as long as this is here: until the store is closed.
     lock: Mutex<Option<File>>,
+}
+
+/// Where bodies lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Bodies {
+    /// In segment files in this directory.
+    Files(PathBuf),
+    /// In a table of the database.
+    Table,
 }
 
 /// What of the store's work can be seen from outside: for readiness, metrics and refusals.
@@ -134,20 +148,19 @@ impl Store {
     /// # Errors
     /// Gives it back when the writer's queue is full or closed (451 at SMTP).
     pub fn append(&self, incoming: Incoming) -> Result<(), Box<Incoming>> {
-        self.inner.deliveries.try_send(incoming).map_err(|refused| Box::new(refused.into_inner()))
+        self.inner.lanes.deliver(incoming)
     }
 
     /// What can be seen from outside; reads a few atomics.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
         let shared = &self.inner.shared;
-        let queued = self.inner.deliveries.max_capacity() - self.inner.deliveries.capacity();
         StoreStatus {
             no_space: shared.space.no_space.load(Ordering::Relaxed),
             free_bytes: shared.space.free.load(Ordering::Relaxed),
-            queued: queued as u64,
+            queued: self.inner.lanes.queued() as u64,
             index_lag: self.inner.search.as_ref().map_or(0, search::Search::lag),
-            healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.requests.is_closed(),
+            healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.lanes.is_closed(),
         }
     }
 
@@ -267,11 +280,9 @@ impl Store {
 
     /// Stops taking deliveries, commits what was taken, closes the databases.
     pub async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        let asked = self.inner.requests.send(Request::Close(reply)).await;
+        let closed = self.inner.lanes.close().await;
         self.inner.shared.closing.store(true, Ordering::Relaxed);
-        if asked.is_ok() {
-            // An error is a writer that is gone already.
+        for closed in closed {
             let _ = closed.await;
         }
         if let Some(search) = &self.inner.search {
@@ -284,14 +295,16 @@ impl Store {
     /// Whether it was closed: nothing is written any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.inner.requests.is_closed()
+        self.inner.lanes.is_closed()
     }
 
     /// Puts a request to the writer and waits for its commit.
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new();
         let gone = || StoreError::Unavailable("the writer is not there".into());
-        self.inner.requests.send(request(reply)).await.map_err(|_| gone())?;
+        if !self.inner.lanes.ask(request(reply)).await {
+            return Err(gone());
+        }
         answer.await.map_err(|_| gone())?
     }
 }

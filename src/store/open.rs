@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use entity::{mailbox, meta};
 use parking_lot::Mutex;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
@@ -17,19 +19,24 @@ use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming};
+use super::lanes::Lanes;
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
+use super::source::Source;
 use super::space::{Seen, Space};
 use super::tokens::TokenCache;
 use super::writer::checkpoint::Checkpointer;
-use super::writer::rows::{Mailboxes, write_meta};
+use super::writer::files::Files;
+use super::writer::ground::Ground;
+use super::writer::rows::Mailboxes;
 use super::writer::segments::Segments;
+use super::writer::server::Server;
 use super::writer::transaction::{Head, InFlight};
 use super::writer::{Inbox, Shared, Writer};
-use super::{Inner, Store, columns, connect, metrics};
+use super::{Bodies, Inner, Store, columns, connect, metrics};
 
-/// Changes that may wait; callers wait for a place.
-const REQUESTS: usize = 256;
+/// Writers of a node on a database server.
+const WRITERS: usize = 4;
 
 impl Store {
     /// Opens the store in `config.data`, and makes it when there is none. Everything whole that lies beyond the
@@ -39,6 +46,63 @@ impl Store {
     /// One line for the operator.
     pub async fn open(config: &Config, announce: Arc<dyn Announce>, faults: Faults) -> Result<Self, OpenError> {
         metrics::describe();
+        match Source::server(&config.database.url).map_err(|why| OpenError::Url(why.to_string()))? {
+            Some(server) => Self::open_server(config, server, announce, faults).await,
+            None => Self::open_files(config, announce, faults).await,
+        }
+    }
+
+    async fn open_server(
+        config: &Config,
+        source: Source,
+        announce: Arc<dyn Announce>,
+        faults: Faults,
+    ) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::Server { place: source.to_string(), error };
+        let db = source.writing().await.map_err(failed)?;
+        let head = prepare_server(&db, config).await.map_err(failed)?;
+        db.close().await.map_err(failed)?;
+        let read = source.reading(config.database.read_connections).await.map_err(failed)?;
+        let shared = shared(&head, config);
+        let (lanes, inboxes) = Lanes::new(WRITERS, queue(config));
+        let turn = Arc::default();
+        for inbox in inboxes {
+            let (source, turn, announce) = (source.clone(), Arc::clone(&turn), announce.clone());
+            let (shared, head, defaults) = (shared.clone(), head.clone(), config.defaults);
+            let faults = faults.clone();
+            let build = async move || {
+                Ok(Writer {
+                    db: source.writing().await?,
+                    source,
+                    head,
+                    mailboxes: Mailboxes::locking(),
+                    ground: Server::new(turn),
+                    in_flight: InFlight::default(),
+                    shared,
+                    defaults,
+                    announce,
+                    faults,
+                    dead: false,
+                })
+            };
+            start(inbox, build).await.map_err(failed)?;
+        }
+        let inner = Inner {
+            read,
+            lanes,
+            searching: searching(config),
+            shared,
+            search: None,
+            bodies: Bodies::Table,
+            defaults: config.defaults,
+            compact_below: config.bodies.compact_below,
+            tried: Mutex::default(),
+            lock: Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    async fn open_files(config: &Config, announce: Arc<dyn Announce>, faults: Faults) -> Result<Self, OpenError> {
         let directory = Directory::new(config)?;
         let lock = directory.claim()?;
         let database = |error| OpenError::Database { path: directory.database.clone(), error };
@@ -48,35 +112,31 @@ impl Store {
         directory.sync()?;
         let read = connect::reading(&directory.database, config.database.read_connections).await.map_err(database)?;
 
-        let shared = Arc::new(Shared {
-            lineage: head.lineage(),
-            stamp: AtomicI64::new(head.row.stamp),
-            healthy: AtomicBool::new(true),
-            closing: AtomicBool::new(false),
-            space: Seen::default(),
-            cache: ListCache::new(config.database.list_cache.as_usize()),
-            tokens: TokenCache::default(),
-            index: Arc::default(),
-        });
-        let (deliveries, delivered) = mpsc::channel(usize::try_from(config.database.queue.max(1)).unwrap_or(1));
-        let (requests, requested) = mpsc::channel(REQUESTS);
-        let inbox = Inbox { deliveries: delivered, requests: requested };
-        let start = Start { directory: directory.clone(), config: config.clone(), head, shared, announce, faults };
-        let shared = start.shared.clone();
-        start.writer(inbox).await.map_err(database)?;
-        let search = match config.search.enabled {
-            true => Some(index(&directory, config, &shared, &deliveries)?),
-            false => None,
+        let shared = shared(&head, config);
+        let (lanes, inboxes) = Lanes::new(1, queue(config));
+        for inbox in inboxes {
+            let (directory, config, head) = (directory.clone(), config.clone(), head.clone());
+            let parts = Start {
+                directory,
+                config,
+                head,
+                shared: shared.clone(),
+                announce: announce.clone(),
+                faults: faults.clone(),
+            };
+            start(inbox, async move || parts.build().await).await.map_err(database)?;
+        }
+        let search = match lanes.first().filter(|_| config.search.enabled) {
+            Some(queue) => Some(index(&directory, config, &shared, queue)?),
+            None => None,
         };
-        let turns = (config.database.read_connections / 2).max(1);
         let inner = Inner {
             read,
-            searching: Semaphore::new(usize::try_from(turns).unwrap_or(1)),
-            deliveries,
-            requests,
+            lanes,
+            searching: searching(config),
             shared,
             search,
-            bodies: directory.bodies,
+            bodies: Bodies::Files(directory.bodies),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
@@ -91,13 +151,13 @@ fn index(
     directory: &Directory,
     config: &Config,
     shared: &Arc<Shared>,
-    queue: &mpsc::Sender<Incoming>,
+    queue: mpsc::WeakSender<Incoming>,
 ) -> Result<Search, OpenError> {
     let around = Surroundings {
         directory: directory.clone(),
         lineage: shared.lineage,
         defaults: config.defaults,
-        queue: queue.downgrade(),
+        queue,
         progress: shared.index.clone(),
         shared: shared.clone(),
     };
@@ -135,10 +195,81 @@ async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr
     }
     let row = meta::Model { message_ttl: ttl, ..row };
     match found {
-        Some(_) => write_meta(db, row.clone()).await?,
+        // Only these: another node may be giving stamps.
+        Some(_) => {
+            meta::Entity::update_many()
+                .col_expr(meta::Column::MessageTtl, Expr::value(row.message_ttl))
+                .col_expr(meta::Column::Lineage, Expr::value(row.lineage))
+                .col_expr(meta::Column::Restored, Expr::value(row.restored))
+                .exec(db)
+                .await?;
+        }
         None => drop(meta::Entity::insert(row.clone().into_active_model()).exec_without_returning(db).await?),
     }
-    Ok(Head { row })
+    Ok(Head { row, writer: None })
+}
+
+fn shared(head: &Head, config: &Config) -> Arc<Shared> {
+    Arc::new(Shared {
+        lineage: head.lineage(),
+        stamp: AtomicI64::new(head.row.stamp),
+        healthy: AtomicBool::new(true),
+        closing: AtomicBool::new(false),
+        space: Seen::default(),
+        cache: ListCache::new(config.database.list_cache.as_usize()),
+        tokens: TokenCache::default(),
+        index: Arc::default(),
+    })
+}
+
+/// Half of the connections for reading may search.
+fn searching(config: &Config) -> Semaphore {
+    Semaphore::new(usize::try_from(config.database.read_connections / 2).unwrap_or(1).max(1))
+}
+
+fn queue(config: &Config) -> usize {
+    usize::try_from(config.database.queue).unwrap_or(usize::MAX)
+}
+
+/// Starts a writer on a thread of its own and waits until it serves.
+async fn start<G, B, F>(inbox: Inbox, build: B) -> Result<(), DbErr>
+where
+    G: Ground,
+    B: FnOnce() -> F + Send + 'static,
+    F: Future<Output = Result<Writer<G>, DbErr>>,
+{
+    let (ready, started) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("store-writer".into());
+    let spawned = thread.spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(DbErr::Custom(error.to_string())))),
+        };
+        runtime.block_on(async move {
+            match build().await {
+                Ok(writer) => {
+                    // Whoever opens may have given up meanwhile; then the inbox closes at once.
+                    let _ = ready.send(Ok(()));
+                    writer.run(inbox).await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+    });
+    spawned.map_err(|error| DbErr::Custom(format!("the writer's thread: {error}")))?;
+    started.await.unwrap_or_else(|_| Err(DbErr::Custom("the writer could not start".into())))
+}
+
+/// The same for a database server, where one node at a time does it.
+async fn prepare_server(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
+    let (lock, unlock) = match db.get_database_backend() {
+        DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
+        _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
+    };
+    db.execute_unprepared(lock).await?;
+    let prepared = prepare(db, config).await;
+    db.execute_unprepared(unlock).await?;
+    prepared
 }
 
 /// What the writer's thread begins with.
@@ -152,31 +283,7 @@ struct Start {
 }
 
 impl Start {
-    /// Starts the thread and waits until it serves.
-    async fn writer(self, inbox: Inbox) -> Result<(), DbErr> {
-        let (ready, started) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new().name("store-writer".into());
-        let spawned = thread.spawn(move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(ready.send(Err(DbErr::Custom(error.to_string())))),
-            };
-            runtime.block_on(async move {
-                match self.build().await {
-                    Ok(writer) => {
-                        // Whoever opens may have given up meanwhile; then the inbox closes at once.
-                        let _ = ready.send(Ok(()));
-                        writer.run(inbox).await;
-                    }
-                    Err(error) => drop(ready.send(Err(error))),
-                }
-            });
-        });
-        spawned.map_err(|error| DbErr::Custom(format!("the writer's thread: {error}")))?;
-        started.await.unwrap_or_else(|_| Err(DbErr::Custom("the writer could not start".into())))
-    }
-
-    async fn build(self) -> Result<Writer, DbErr> {
+    async fn build(self) -> Result<Writer<Files>, DbErr> {
         let Directory { root, database, bodies, .. } = self.directory;
         let db = connect::writing(&database).await?;
         let mut segments = Segments::new(&bodies, next_number(&bodies));
@@ -185,19 +292,21 @@ impl Start {
             db,
             head: self.head,
             mailboxes: Mailboxes::default(),
-            segments,
+            ground: Files {
+                segments,
+                config: self.config.bodies,
+                space: Space::new(&root, self.config.database.min_free.0),
+                checkpointer: Checkpointer::new(database.clone()),
+            },
             in_flight: InFlight::default(),
             shared: self.shared,
             defaults: self.config.defaults,
-            bodies: self.config.bodies,
             announce: self.announce,
             faults: self.faults,
-            space: Space::new(&root, self.config.database.min_free.0),
-            checkpointer: Checkpointer::new(database.clone()),
             dead: false,
-            path: database,
+            source: Source::File(database),
         };
-        writer.space.check(&writer.shared.space);
+        Files::is_short(&mut writer);
         writer.recover().await?;
         Ok(writer)
     }

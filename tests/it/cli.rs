@@ -70,7 +70,7 @@ fn config_check_serve_and_doctor_refuse_alike_what_would_break_the_server() {
     let dir = tempfile::tempdir().unwrap();
     for (name, value, line) in [
         ("MAILROOM__LOG__LEVEL", "verbose", "log.level: \"verbose\" will not do; possible: "),
-        ("MAILROOM__DATABASE__URL", "postgres://x", "database.url: \"postgres://x\" will not do; possible: "),
+        ("MAILROOM__DATABASE__URL", "oracle://x", "database.url: \"oracle://x\" will not do; possible: "),
         ("MAILROOM__DOMAINS__ACCEPT", "ex ample.com", "domains.accept: \"ex ample.com\" will not do; possible: "),
         ("MAILROOM_SMTP__MAX_SESSIONS", "5", "MAILROOM_SMTP__MAX_SESSIONS: is not read: the prefix is MAILROOM__; "),
     ] {

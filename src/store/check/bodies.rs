@@ -123,7 +123,7 @@ impl Check<'_> {
         })?;
         let Record { head, parts, body, .. } = record;
         // Also what the checksum cannot tell: that it unpacks to as many bytes as it says.
-        bodies::unpack(&head, body)?;
+        bodies::unpack(head.compressed, head.size, body)?;
         let mailboxes = parts.into_iter().map(|part| part.mailbox.as_str().to_owned()).collect();
         Ok(Read { id: head.id.0, size: head.size, mailboxes })
     }

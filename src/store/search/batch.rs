@@ -185,8 +185,15 @@ impl Texts<'_> {
 /// # Errors
 /// What is wrong with its record, or that the parser failed on it.
 pub fn text(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Arc<str>, String> {
-    let raw = bodies::read(dir, at, id).map_err(|error| error.to_string())?;
-    let read = catch_unwind(AssertUnwindSafe(|| summary::summarize(&raw).text));
+    text_of(&bodies::read(dir, at, id).map_err(|error| error.to_string())?)
+}
+
+/// The readable text of a message.
+///
+/// # Errors
+/// The parser failed on it.
+pub fn text_of(raw: &[u8]) -> Result<Arc<str>, String> {
+    let read = catch_unwind(AssertUnwindSafe(|| summary::summarize(raw).text));
     read.map_err(|_| "the parser failed on it".to_owned())
 }
 

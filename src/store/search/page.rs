@@ -15,7 +15,7 @@ use crate::mail::query::{Candidate, Condition, Fts, Query};
 use crate::store::floor::{self, Span};
 use crate::store::list::{self, Line, Of, after, select};
 use crate::store::messages::{ListRequest, MessagePage};
-use crate::store::{Store, StoreError, unavailable};
+use crate::store::{Bodies, Store, StoreError, unavailable};
 
 /// What may be spent on one page: a message whose text is read costs [`TEXT`] and one more for each [`UNIT`] of its bytes.
 pub(in crate::store) const WORK: usize = 20_000;
@@ -101,6 +101,64 @@ impl Store {
         asking.read(None, &mut filling).await?;
         Ok(filling.page)
     }
+
+    /// Takes those of `lines` that match `open`, if something is open, in lots of bounded work.
+    pub(in crate::store) async fn examine(
+        &self,
+        lines: Vec<Line>,
+        open: Option<&Query>,
+        filling: &mut Filling,
+    ) -> Result<Goes, StoreError> {
+        let reads = open.is_some_and(Query::needs_text);
+        let mut lines = lines.into_iter().peekable();
+        while lines.peek().is_some() {
+            let mut work = 0;
+            let lot: Vec<Line> = std::iter::from_fn(|| {
+                let line = (work < LOT).then(|| lines.next()).flatten()?;
+                work += cost(&line, reads);
+                Some(line)
+            })
+            .collect();
+            for (line, matches) in self.matching(lot, open).await? {
+                let cost = cost(&line, reads);
+                if filling.take_for(line, matches, cost) == Goes::Ended {
+                    return Ok(Goes::Ended);
+                }
+            }
+        }
+        Ok(Goes::On)
+    }
+
+    /// Which of `lines` match. The text of one that cannot be read is empty, as in the index.
+    async fn matching(&self, lines: Vec<Line>, open: Option<&Query>) -> Result<Vec<(Line, bool)>, StoreError> {
+        let Some(open) = open else { return Ok(lines.into_iter().map(|line| (line, true)).collect()) };
+        let query = open.clone();
+        let Bodies::Files(dir) = self.inner.bodies.clone() else { return self.matching_in_table(lines, query).await };
+        let asked = tokio::task::spawn_blocking(move || {
+            let ask = |line: Line| {
+                let text = if query.needs_text() {
+                    batch::text(&dir, line.at, line.listed.id).unwrap_or_default()
+                } else {
+                    "".into()
+                };
+                let matches = query.matches(&Candidate { listed: &line.listed, text: &text });
+                (line, matches)
+            };
+            lines.into_iter().map(ask).collect()
+        });
+        asked.await.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// The same with bodies that lie in the database.
+    async fn matching_in_table(&self, lines: Vec<Line>, query: Query) -> Result<Vec<(Line, bool)>, StoreError> {
+        let mut asked = Vec::with_capacity(lines.len());
+        for line in lines {
+            let text = if query.needs_text() { self.text_in_table(line.listed.id).await? } else { "".into() };
+            let matches = query.matches(&Candidate { listed: &line.listed, text: &text });
+            asked.push((line, matches));
+        }
+        Ok(asked)
+    }
 }
 
 /// Why the index could not fill a page.
@@ -148,7 +206,7 @@ impl Asking<'_> {
             let fetched = lines.len();
             lines.retain(|line| newer.is_none_or(|newer| line.stamp > newer));
             let reached = lines.len() < fetched;
-            if self.ask(lines, Some(self.query), filling).await? == Goes::Ended {
+            if self.store.examine(lines, Some(self.query), filling).await? == Goes::Ended {
                 return Ok(Goes::Ended);
             }
             if reached {
@@ -161,47 +219,6 @@ impl Asking<'_> {
             }
             wanted = (wanted * 2).min(MANY / 4);
         }
-    }
-
-    /// Takes those of `lines` that match `open`, if something is open, in lots of bounded work.
-    async fn ask(&self, lines: Vec<Line>, open: Option<&Query>, filling: &mut Filling) -> Result<Goes, StoreError> {
-        let reads = open.is_some_and(Query::needs_text);
-        let mut lines = lines.into_iter().peekable();
-        while lines.peek().is_some() {
-            let mut work = 0;
-            let lot: Vec<Line> = std::iter::from_fn(|| {
-                let line = (work < LOT).then(|| lines.next()).flatten()?;
-                work += cost(&line, reads);
-                Some(line)
-            })
-            .collect();
-            for (line, matches) in self.matching(lot, open).await? {
-                let cost = cost(&line, reads);
-                if filling.take_for(line, matches, cost) == Goes::Ended {
-                    return Ok(Goes::Ended);
-                }
-            }
-        }
-        Ok(Goes::On)
-    }
-
-    /// Which of `lines` match. The text of one that cannot be read is empty, as in the index.
-    async fn matching(&self, lines: Vec<Line>, open: Option<&Query>) -> Result<Vec<(Line, bool)>, StoreError> {
-        let Some(open) = open else { return Ok(lines.into_iter().map(|line| (line, true)).collect()) };
-        let (dir, query) = (self.store.inner.bodies.clone(), open.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            let ask = |line: Line| {
-                let text = if query.needs_text() {
-                    batch::text(&dir, line.at, line.listed.id).unwrap_or_default()
-                } else {
-                    "".into()
-                };
-                let matches = query.matches(&Candidate { listed: &line.listed, text: &text });
-                (line, matches)
-            };
-            lines.into_iter().map(ask).collect()
-        });
-        asked.await.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
     /// Fills the page with what the index finds.
@@ -223,7 +240,7 @@ impl Asking<'_> {
             lines.retain(|line| tags_hold(self.query, line));
             // Those that the columns sorted out were looked at too.
             filling.spent += hits.saturating_sub(lines.len()) * LINE;
-            if self.ask(lines, open.as_ref(), filling).await.map_err(Failure::Store)? == Goes::Ended {
+            if self.store.examine(lines, open.as_ref(), filling).await.map_err(Failure::Store)? == Goes::Ended {
                 return Ok(Goes::Ended);
             }
             if last_lot {

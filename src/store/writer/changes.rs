@@ -1,22 +1,18 @@
 //! Changes by calls, by retention and by compaction: several in one transaction, each carried out in turn.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use entity::{change, mailbox, message};
-use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter,
-    QuerySelect,
 };
 
 use super::Writer;
+use super::ground::Ground;
 use super::plan::{DELETED, UPDATED};
-use super::removal::{self, oldest};
-use super::requests::{Moving, Request, Step};
+use super::removal::{self, Old, oldest};
+use super::requests::{Request, Step};
 use super::rows::Part;
-use super::statements::chunks;
 use super::transaction::Failure;
 use crate::mail::address::MailboxKey;
 use crate::mail::event::Event;
@@ -30,76 +26,55 @@ use crate::store::{StoreError, metrics as names};
 /// A refusal by a rule has written nothing; a failure ends the transaction.
 type Outcome<T> = Result<Result<T, StoreError>, Failure>;
 
-impl Writer {
+impl<G: Ground> Writer<G> {
     /// Makes `batch` one transaction; the answers are left in `in_flight`.
-    pub(super) async fn apply_all(&mut self, batch: Vec<Request>) -> Result<(), Failure> {
+    pub(super) async fn apply_all(&mut self, batch: &[Request]) -> Result<(), Failure> {
         metrics::counter!(names::CHANGES).increment(batch.len() as u64);
-        let tx = self.transaction().await?;
+        let tx = G::open(self, batch).await?;
         for request in batch {
             self.apply(&tx, request).await?;
         }
         self.commit(tx).await
     }
 
-    async fn apply(&mut self, tx: &DatabaseTransaction, request: Request) -> Result<(), Failure> {
+    async fn apply(&mut self, tx: &DatabaseTransaction, request: &Request) -> Result<(), Failure> {
         match request {
             Request::Create(new, reply) => {
-                let result = self.create(tx, new).await?;
+                let result = self.create(tx, new.clone()).await?;
                 self.in_flight.reply(reply, result);
             }
             Request::Alter(key, patch, reply) => {
-                let result = self.alter(tx, &key, patch).await?;
+                let result = self.alter(tx, key, patch.clone()).await?;
                 self.in_flight.reply(reply, result);
             }
             Request::DeleteMailbox(key, reply) => {
-                let found = self.living(tx, &key).await?;
+                let found = self.living(tx, key).await?;
                 self.in_flight.reply(reply, found.as_ref().map(drop).ok_or(StoreError::NotFound));
                 if let Some(row) = found {
-                    self.end_mailbox(&key, row);
+                    self.end_mailbox(key, row);
                 }
             }
             Request::Update(key, id, patch, reply) => {
-                let result = self.update(tx, &key, id, patch).await?;
+                let result = self.update(tx, key, *id, patch.clone()).await?;
                 self.in_flight.reply(reply, result);
             }
             Request::Delete(key, id, reply) => {
-                let result = self.delete(tx, &key, id).await?;
+                let result = self.delete(tx, key, *id).await?;
                 self.in_flight.reply(reply, result);
             }
             Request::DeleteThrough(key, uid, reply) => {
-                let result = self.delete_through(tx, &key, uid).await?;
+                let result = self.delete_through(tx, key, *uid).await?;
                 self.in_flight.reply(reply, result);
             }
             Request::Expire(now, reply) => {
                 let more = self.expire(tx, now.0).await?;
                 self.in_flight.reply(reply, Ok(more));
             }
-            Request::Move(records, reply) => {
-                self.move_records(tx, records).await?;
-                self.in_flight.reply(reply, Ok(()));
-            }
-            Request::DropDead(reply) => {
-                let done = self.drop_dead(tx).await?;
-                self.in_flight.reply(reply, Ok(done));
-            }
+            Request::Move(..) | Request::DropDead(_) => G::apply(self, tx, request).await?,
             // Taken out before; dropping its sender tells the caller all the same.
             Request::Close(_) => {}
         }
         Ok(())
-    }
-
-    /// A step of giving segments back; how much there was to do. The next step goes on with what this one committed: a
-    /// file goes once its row says that nothing lives in it, the row once the file is gone for good. So a file without
-    /// a row is always one whose commit was lost.
-    async fn drop_dead(&mut self, tx: &DatabaseTransaction) -> Result<usize, Failure> {
-        let short = self.shared.space.no_space.load(Ordering::Relaxed);
-        let closed = self.segments.close_spent(&self.bodies, crate::clock::now_micros(), short);
-        let forgotten = self.segments.forget_removed(tx).await?;
-        let dead = self.segments.dead(short);
-        let done = usize::from(closed) + forgotten.len() + dead.len();
-        self.in_flight.forgotten.extend(forgotten);
-        self.in_flight.dead.extend(dead);
-        Ok(done)
     }
 
     /// The row of a mailbox that has not ended.
@@ -128,13 +103,13 @@ impl Writer {
             due: expires_at.map(columns::round_up),
             ..self.new_row(&new.key, 1, now)
         };
-        Ok(self.keep(&new.key, row))
+        Ok(self.keep(&new.key, row, Part::New))
     }
 
     /// Puts a row without an event and shows it as it will be.
-    fn keep(&mut self, key: &MailboxKey, row: mailbox::Model) -> Result<Mailbox, StoreError> {
+    fn keep(&mut self, key: &MailboxKey, row: mailbox::Model, part: Part) -> Result<Mailbox, StoreError> {
         self.in_flight.touched(key.clone());
-        self.mailboxes.put(key.clone(), row.clone(), Part::Whole);
+        self.mailboxes.put(key.clone(), row.clone(), part);
         columns::mailbox(row, self.head.lineage()).ok_or(StoreError::NotFound)
     }
 
@@ -156,7 +131,7 @@ impl Writer {
             row.when_full = when.map(columns::when_full_column);
         }
         row.due = self.next_due(tx, &row).await?;
-        Ok(self.keep(key, row))
+        Ok(self.keep(key, row, Part::Whole))
     }
 
     async fn find(
@@ -235,7 +210,7 @@ impl Writer {
     async fn delete(&mut self, tx: &DatabaseTransaction, key: &MailboxKey, id: DeliveryId) -> Outcome<()> {
         let Some((mut row, old)) = self.find(tx, key, id).await? else { return Ok(Err(StoreError::NotFound)) };
         message::Entity::delete_by_id((old.mailbox_id, old.uid)).exec(tx).await?;
-        self.segments.died(old.segment, old.length);
+        self.ground.died(&Old::of(&old));
         row.messages -= 1;
         row.unread -= i64::from(!old.is_read);
         row.bytes -= old.size;
@@ -265,53 +240,4 @@ impl Writer {
         self.mailboxes.put(key.clone(), row, Part::Whole);
         Ok(Ok(Step { gone: old.len() as u64, more }))
     }
-
-    /// Copies records to the tail and points their rows there. What was deleted since it was read is left out: at the
-    /// next start a copy without a row would be taken for mail that came in.
-    async fn move_records(&mut self, tx: &DatabaseTransaction, mut records: Vec<Moving>) -> Result<(), Failure> {
-        use message::Column;
-        let needed = places(tx, &records).await?;
-        records.retain(|record| needed.contains(&(record.id.0, record.from.segment, record.from.offset)));
-        let tail = self.segments.tail(&self.bodies, crate::clock::now_micros())?;
-        let mut places = Vec::with_capacity(records.len());
-        let mut bytes = Vec::new();
-        for record in records {
-            places.push((record.id, record.from, signed(tail.offset + bytes.len() as u64)));
-            bytes.extend_from_slice(&record.bytes);
-        }
-        metrics::counter!(names::COMPACTED).increment(bytes.len() as u64);
-        let number = tail.number;
-        self.append(tail, bytes).await?;
-        for (id, from, offset) in places {
-            let moved = message::Entity::update_many()
-                .col_expr(Column::Segment, Expr::value(number))
-                .col_expr(Column::Offset, Expr::value(offset))
-                .filter(Column::Id.eq(id.0))
-                .filter(Column::Segment.eq(from.segment))
-                .filter(Column::Offset.eq(from.offset))
-                .exec(tx)
-                .await?
-                .rows_affected;
-            self.segments.moved(from.segment, from.length * signed(moved));
-            self.segments.born(number, from.length * signed(moved));
-            self.in_flight.rows += moved;
-        }
-        Ok(())
-    }
-}
-
-/// Where the rows of these messages point.
-async fn places(tx: &DatabaseTransaction, records: &[Moving]) -> Result<HashSet<(uuid::Uuid, i64, i64)>, Failure> {
-    use message::Column;
-    let ids: Vec<uuid::Uuid> = records.iter().map(|record| record.id.0).collect();
-    let mut places = HashSet::new();
-    for ids in chunks(&ids) {
-        let rows = message::Entity::find()
-            .select_only()
-            .columns([Column::Id, Column::Segment, Column::Offset])
-            .filter(Column::Id.is_in(ids.to_vec()))
-            .into_tuple::<(uuid::Uuid, i64, i64)>();
-        places.extend(rows.all(tx).await?);
-    }
-    Ok(places)
 }

@@ -1,44 +1,46 @@
 //! The one writer: a thread of its own with the only connection that writes.
 //!
-//! It takes what is queued, deliveries first ([`batch`]), then changes ([`changes`]), makes each lot one transaction and
+//! It takes what is queued, deliveries first ([`ground`]), then changes ([`changes`]), makes each lot one transaction and
 //! goes round again; nothing lingers. [`transaction`] keeps what a lot promises outside of the code that may panic, and
 //! settles it: after the commit readers' pages are dropped, the events announced, the callers answered; after a failure or
 //! a panic the writer connects anew and looks whether the commit happened. Closing the store ends it.
 
-pub mod batch;
 pub mod changes;
 pub mod checkpoint;
+pub mod files;
+pub mod ground;
 pub mod plan;
 pub mod recovery;
 pub mod removal;
 pub mod requests;
 pub mod rows;
 pub mod segments;
+pub mod server;
 pub mod statements;
 pub mod transaction;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::ListCache;
-use super::config::{BodiesConfig, Defaults};
+use super::config::Defaults;
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming, WriteFailed};
 use super::metrics as names;
 use super::search::Progress;
-use super::space::{Seen, Space};
+use super::source::Source;
+use super::space::Seen;
 use super::tokens::TokenCache;
-use checkpoint::Checkpointer;
+use ground::Ground;
 use requests::Request;
 use rows::Mailboxes;
-use segments::Segments;
-use transaction::{Head, InFlight};
+use transaction::{Failure, Head, InFlight};
 
 /// Deliveries and bytes in one transaction; one larger than that goes alone.
 const MAX_DELIVERIES: usize = 500;
@@ -46,6 +48,8 @@ const MAX_ROWS: usize = 2_000;
 const MAX_BYTES: usize = 8 << 20;
 /// Changes in one transaction.
 const MAX_CHANGES: usize = 64;
+/// How often a batch that is in the way of others is tried again.
+const MAX_TRIES: u32 = 8;
 
 /// What the writer and everyone else see of each other.
 #[derive(Debug)]
@@ -63,20 +67,17 @@ pub struct Shared {
 }
 
 /// The writer's state. Everything in it but `in_flight` can be read again from the database.
-pub struct Writer {
+pub struct Writer<G> {
     pub(super) db: DatabaseConnection,
-    pub(super) path: PathBuf,
+    pub(super) source: Source,
     pub(super) head: Head,
     pub(super) mailboxes: Mailboxes,
-    pub(super) segments: Segments,
+    pub(super) ground: G,
     pub(super) in_flight: InFlight,
     pub(super) shared: Arc<Shared>,
     pub(super) defaults: Defaults,
-    pub(super) bodies: BodiesConfig,
     pub(super) announce: Arc<dyn Announce>,
     pub(super) faults: Faults,
-    pub(super) space: Space,
-    pub(super) checkpointer: Checkpointer,
     /// Nothing is stored any more.
     pub(super) dead: bool,
 }
@@ -90,7 +91,7 @@ pub struct Inbox {
 /// Why the writer's loop ended.
 type Closed = oneshot::Sender<()>;
 
-impl Writer {
+impl<G: Ground> Writer<G> {
     /// Serves `inbox` until the store is closed or dropped.
     pub async fn run(mut self, mut inbox: Inbox) {
         let closed = self.serve(&mut inbox).await;
@@ -99,7 +100,7 @@ impl Writer {
             let batch = take_batch(first, &mut inbox.deliveries);
             self.deliver(batch).await;
         }
-        self.checkpointer.finish(&self.db).await;
+        G::finish(&mut self).await;
         let _ = self.db.close_by_ref().await;
         if let Some(closed) = closed {
             let _ = closed.send(());
@@ -120,8 +121,7 @@ impl Writer {
                 }
                 idle = false;
             }
-            let short = self.space.check(&self.shared.space);
-            self.checkpointer.look(&self.db, short).await;
+            G::tend(self, false).await;
             if !idle {
                 continue;
             }
@@ -136,7 +136,7 @@ impl Writer {
                         return Some(closed);
                     }
                 }
-                () = tokio::time::sleep(self.checkpointer.patience()) => self.checkpointer.idle(&self.db).await,
+                () = tokio::time::sleep(self.ground.patience()) => G::tend(self, true).await,
             }
         }
     }
@@ -160,7 +160,7 @@ impl Writer {
 
     /// Stores a batch of deliveries and answers each of them.
     async fn deliver(&mut self, batch: Vec<Incoming>) {
-        if self.space.check(&self.shared.space) {
+        if G::is_short(self) {
             metrics::counter!(names::REFUSED, "reason" => "no_space").increment(batch.len() as u64);
             for incoming in batch {
                 (incoming.done)(Err(WriteFailed::NoSpace));
@@ -171,8 +171,13 @@ impl Writer {
         if self.dead {
             return self.refuse(WriteFailed::Failed);
         }
-        let outcome = AssertUnwindSafe(self.store(&deliveries)).catch_unwind().await;
-        self.settle(outcome.map_err(drop)).await;
+        let mut tries = 0;
+        loop {
+            let outcome = AssertUnwindSafe(G::store(self, &deliveries)).catch_unwind().await;
+            if !self.repeats(&outcome, &mut tries).await {
+                return self.settle(outcome.map_err(drop)).await;
+            }
+        }
     }
 
     /// Makes a batch of changes and answers each of them.
@@ -182,8 +187,29 @@ impl Writer {
             return;
         }
         let _ = self.in_flight.begin(Vec::new());
-        let outcome = AssertUnwindSafe(self.apply_all(batch)).catch_unwind().await;
-        self.settle(outcome.map_err(drop)).await;
+        let mut tries = 0;
+        loop {
+            let outcome = AssertUnwindSafe(self.apply_all(&batch)).catch_unwind().await;
+            if !self.repeats(&outcome, &mut tries).await {
+                return self.settle(outcome.map_err(drop)).await;
+            }
+        }
+    }
+
+    /// Whether the transaction was only in the way of another, and is to be tried again: after a pause, so that the other
+    /// is through.
+    async fn repeats(&mut self, outcome: &std::thread::Result<Result<(), Failure>>, tries: &mut u32) -> bool {
+        let Ok(Err(failure)) = outcome else { return false };
+        if *tries >= MAX_TRIES || !G::repeats(failure) {
+            return false;
+        }
+        *tries += 1;
+        tracing::debug!(error = %failure, tries, "a batch was in the way of another and is tried again");
+        metrics::counter!(names::CONFLICTS).increment(1);
+        self.ground.told();
+        self.in_flight.again();
+        tokio::time::sleep(Duration::from_millis(u64::from(rand::random_range(1..10 * *tries)))).await;
+        true
     }
 
     pub(super) fn closing(&self) -> bool {

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use entity::{change, mailbox, message};
 
 use super::Writer;
+use super::ground::Ground;
 use super::rows::Part as Changed;
-use super::segments::Tail;
 use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
 use crate::mail::event::Event;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::{Codes, Listed, Summary};
 use crate::mail::time::Timestamp;
-use crate::store::bodies::record;
 use crate::store::columns::{self, signed, unsigned};
 use crate::store::incoming::{Body, Part, WriteFailed};
 use crate::store::mailboxes::WhenFull;
 use crate::store::messages::BodyLocation;
+use crate::store::metrics as names;
 
 /// An [`Incoming`](crate::store::Incoming) without its caller.
 pub struct Delivery {
@@ -39,6 +39,8 @@ pub struct Plan {
     /// Records to append at the tail.
     pub bodies: Vec<u8>,
     pub deliveries: u64,
+    /// Deliveries that no mailbox takes.
+    pub refused: Vec<uuid::Uuid>,
     /// Mailboxes that drop their oldest messages in the same transaction.
     pub over: Vec<MailboxKey>,
 }
@@ -48,25 +50,37 @@ pub const DELETED: i16 = 2;
 pub const EXPIRED: i16 = 3;
 pub const MAILBOX_DELETED: i16 = 4;
 
-impl Writer {
-    /// Plans `deliveries` in order; their mailboxes are loaded, bodies without a place go to `tail`.
-    pub(super) fn plan(&mut self, deliveries: &[Delivery], tail: Option<&Tail>, now: i64) -> Plan {
-        let size = deliveries.iter().map(|delivery| delivery.body.bytes.len() + 1_024).sum();
+impl<G: Ground> Writer<G> {
+    /// Plans `deliveries` in order; their mailboxes are loaded. `place` says where a body will lie, and adds it to those to
+    /// append if there is something to append.
+    pub(super) fn plan(
+        &mut self,
+        deliveries: &[Delivery],
+        mut place: impl FnMut(&Delivery, &mut Vec<u8>) -> Option<BodyLocation>,
+        now: i64,
+    ) -> Plan {
         let rows = deliveries.iter().map(|delivery| delivery.parts.len()).sum();
-        let mut plan = Plan { rows: Vec::with_capacity(rows), bodies: Vec::with_capacity(size), ..Plan::default() };
+        let mut plan = Plan { rows: Vec::with_capacity(rows), ..Plan::default() };
+        if G::ALONE {
+            plan.bodies.reserve(deliveries.iter().map(|delivery| delivery.body.bytes.len() + 1_024).sum());
+        }
         for (index, delivery) in deliveries.iter().enumerate() {
             let verdict = self.admit(delivery, now);
             self.in_flight.verdict(index, verdict);
             if verdict.is_err() {
+                plan.refused.push(delivery.id.0);
                 continue;
             }
-            let Some(at) = place(delivery, tail, &mut plan.bodies) else { continue };
+            let Some(at) = place(delivery, &mut plan.bodies) else { continue };
             plan.deliveries += 1;
             let texts = Texts::of(&delivery.summary);
             for part in &delivery.parts {
                 self.accept(delivery, (part, &texts), at, now, &mut plan);
             }
         }
+        self.in_flight.stored = (plan.deliveries, plan.rows.len() as u64);
+        self.in_flight.rows = plan.rows.len() as u64;
+        metrics::histogram!(names::BATCH).record(u32::try_from(deliveries.len()).unwrap_or(u32::MAX));
         plan
     }
 
@@ -120,14 +134,14 @@ impl Writer {
                 if let Some(ended) = other {
                     self.end_mailbox(key, ended);
                 }
-                changed = Changed::Whole;
+                changed = Changed::New;
                 self.new_row(key, 0, now)
             }
         };
         if row.messages == 0 {
             let end = columns::message_end(&row, delivery.received_at.0, &self.defaults);
             row.due = end.map(columns::round_up);
-            changed = Changed::Whole;
+            changed = changed.max(Changed::Whole);
         }
         row.messages += 1;
         row.unread += 1;
@@ -136,7 +150,7 @@ impl Writer {
         let text = Some(delivery.summary.text.clone());
         let place = self.event(&mut row, key, text, |_| Event::Received { message: listed });
         plan.rows.push(message_row(delivery, (part, texts), row.id, (place.modseq, place.stamp), at));
-        self.segments.born(at.segment, at.length);
+        self.ground.born(at);
         let drops = columns::when_full_of(&row, &self.defaults) == WhenFull::DropOldest;
         if drops && self.full(unsigned(row.messages), unsigned(row.bytes), Some(&row)) && !plan.over.contains(key) {
             plan.over.push(key.clone());
@@ -171,7 +185,7 @@ impl Writer {
     /// A mailbox that has just been made, empty.
     pub(super) fn new_row(&mut self, key: &MailboxKey, origin: i16, now: i64) -> mailbox::Model {
         mailbox::Model {
-            id: self.head.mailbox_id(),
+            id: G::mailbox_id(self),
             address: Some(key.as_str().to_owned()),
             incarnation: self.head.stamp(),
             modseq: 0,
@@ -206,18 +220,6 @@ impl Writer {
         });
         self.mailboxes.detach(key, row);
     }
-}
-
-/// Where the delivery's record lies or will lie.
-fn place(delivery: &Delivery, tail: Option<&Tail>, bodies: &mut Vec<u8>) -> Option<BodyLocation> {
-    if let Some(at) = delivery.at {
-        return Some(at);
-    }
-    let tail = tail?;
-    let offset = tail.offset + bodies.len() as u64;
-    let Delivery { id, received_at, envelope, body, parts, .. } = delivery;
-    let length = record::write(bodies, *id, *received_at, envelope, parts, body);
-    Some(BodyLocation { segment: tail.number, offset: signed(offset), length: signed(length) })
 }
 
 /// Columns that are the same in each mailbox that gets the message.

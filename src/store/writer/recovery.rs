@@ -13,6 +13,8 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
 use super::Writer;
+use super::files::Files;
+use super::ground::Ground;
 use super::plan::Delivery;
 use super::statements::chunks;
 use super::transaction::Failure;
@@ -28,14 +30,15 @@ use crate::store::metrics as names;
 /// Deliveries taken in at once.
 const BATCH: usize = 200;
 
-impl Writer {
+impl Writer<Files> {
     /// Takes in what is whole, cuts what is torn.
     pub async fn recover(&mut self) -> Result<(), DbErr> {
-        let dir = self.segments.dir().to_owned();
+        let dir = self.ground.segments.dir().to_owned();
         let files = segment::numbers(&dir).map_err(custom)?;
-        let known: Vec<(i64, u64)> = self.segments.rows().map(|row| (row.number, unsigned(row.committed))).collect();
+        let known: Vec<(i64, u64)> =
+            self.ground.segments.rows().map(|row| (row.number, unsigned(row.committed))).collect();
         for (number, committed) in &known {
-            if !segment::path(&dir, *number).exists() && self.segments.was_removed(*number) {
+            if !segment::path(&dir, *number).exists() && self.ground.segments.was_removed(*number) {
                 continue;
             }
             match std::fs::metadata(segment::path(&dir, *number)) {
@@ -51,7 +54,7 @@ impl Writer {
                 }
             }
         }
-        self.segments.resume();
+        self.ground.segments.resume();
         for number in files {
             let committed = known.iter().find(|(known, _)| *known == number).map(|(_, committed)| *committed);
             self.recover_segment(&dir, number, committed.unwrap_or(segment::HEADER)).await?;
@@ -112,9 +115,12 @@ impl Writer {
             deliveries.push(delivery(number, found).await);
         }
         let _ = self.in_flight.begin(Vec::new());
-        self.segments.adopt(number, end, crate::clock::now_micros());
-        let outcome =
-            if moved.is_empty() { self.store(&deliveries).await } else { self.relocate(dir, number, moved).await };
+        self.ground.segments.adopt(number, end, crate::clock::now_micros());
+        let outcome = if moved.is_empty() {
+            Files::store(self, &deliveries).await
+        } else {
+            self.relocate(dir, number, moved).await
+        };
         let failed = outcome.as_ref().err().map(ToString::to_string);
         self.settle(Ok(outcome)).await;
         failed.map_or(Ok(()), |failed| Err(DbErr::Custom(failed)))
@@ -154,8 +160,8 @@ impl Writer {
                     .filter(Column::Uid.eq(row.uid))
                     .exec(&tx)
                     .await?;
-                self.segments.died(row.segment, row.length);
-                self.segments.born(number, row.length);
+                self.ground.segments.died(row.segment, row.length);
+                self.ground.segments.born(number, row.length);
             }
         }
         self.commit(tx).await
@@ -179,7 +185,7 @@ async fn delivery(number: i64, found: &Found) -> Delivery {
 async fn summary(found: &Found) -> Arc<Summary> {
     let record = found.record.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let raw = bodies::unpack(&record.head, record.body).ok()?;
+        let raw = bodies::unpack(record.head.compressed, record.head.size, record.body).ok()?;
         Some(crate::mail::summary::summarize(&raw))
     });
     Arc::new(read.await.ok().flatten().unwrap_or_else(Summary::unreadable))

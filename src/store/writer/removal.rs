@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use entity::{change, mailbox, message};
+use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::Writer;
+use super::ground::Ground;
 use super::plan::EXPIRED;
 use super::rows::Part;
 use super::statements::chunks;
@@ -19,20 +21,28 @@ use crate::store::metrics as names;
 /// Rows that one step removes.
 pub const STEP: u64 = 500;
 /// How long tombstones and updates are kept for readers to catch up, in microseconds.
-const KEPT: i64 = 24 * 3_600 * 1_000_000;
+pub const KEPT: i64 = 24 * 3_600 * 1_000_000;
 
 /// What removing a message needs to know of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Old {
     pub uid: i64,
     pub received_at: i64,
-    size: i64,
-    segment: i64,
-    length: i64,
-    is_read: bool,
+    pub id: uuid::Uuid,
+    pub size: i64,
+    pub segment: i64,
+    pub length: i64,
+    pub is_read: bool,
 }
 
-impl Writer {
+impl Old {
+    pub const fn of(row: &message::Model) -> Self {
+        let message::Model { uid, received_at, id, size, segment, length, is_read, .. } = *row;
+        Self { uid, received_at, id, size, segment, length, is_read }
+    }
+}
+
+impl<G: Ground> Writer<G> {
     /// One step of retention: mailboxes that are due, then old changes. True when more is due.
     pub(super) async fn expire(&mut self, tx: &DatabaseTransaction, now: i64) -> Result<bool, Failure> {
         // What this transaction did before is in memory only, and the queries here read rows.
@@ -41,9 +51,10 @@ impl Writer {
         let due = mailbox::Entity::find()
             .filter(mailbox::Column::Due.lte(now))
             .order_by_asc(mailbox::Column::Due)
-            .limit(STEP)
-            .all(tx)
-            .await?;
+            .limit(STEP);
+        // Another node may be at some of them.
+        let due = if G::ALONE { due } else { due.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked) };
+        let due = due.all(tx).await?;
         let mut more = due.len() as u64 == STEP;
         for row in due {
             if budget == 0 {
@@ -163,9 +174,7 @@ impl Writer {
             .filter(message::Column::Uid.lte(last.uid))
             .exec(tx)
             .await?;
-        for old in old {
-            self.segments.died(old.segment, old.length);
-        }
+        old.iter().for_each(|old| self.ground.died(old));
         self.in_flight.rows += old.len() as u64;
         metrics::counter!(names::EXPIRED).increment(old.len() as u64);
         Ok(())
@@ -185,21 +194,21 @@ impl Writer {
     /// Forgets changes that are older than [`KEPT`]; readers from before start over.
     async fn prune(&mut self, tx: &DatabaseTransaction, now: i64) -> Result<bool, Failure> {
         let old = change::Entity::find()
-            .filter(change::Column::Stamp.lt(now.saturating_sub(KEPT)))
+            .filter(change::Column::Stamp.lt(self.head.at(now.saturating_sub(KEPT))))
             .order_by_asc(change::Column::Stamp)
             .limit(STEP)
             .all(tx)
             .await?;
-        let Some(last) = old.last() else { return Ok(false) };
+        let more = G::forget(self, tx, old.last().map_or(0, |last| last.stamp), now).await?;
+        let Some(last) = old.last() else { return Ok(more) };
         change::Entity::delete_many().filter(change::Column::Stamp.lte(last.stamp)).exec(tx).await?;
-        self.head.row.stream_floor = self.head.row.stream_floor.max(last.stamp);
         // Ascending, so that the last one of a mailbox stays.
         let floors: BTreeMap<i64, i64> = old.iter().map(|change| (change.mailbox_id, change.modseq)).collect();
         let ids: Vec<i64> = floors.keys().copied().collect();
         for ids in chunks(&ids) {
             self.raise_floors(tx, ids, &floors).await?;
         }
-        Ok(old.len() as u64 == STEP)
+        Ok(more || old.len() as u64 == STEP)
     }
 
     async fn raise_floors(
@@ -224,16 +233,24 @@ impl Writer {
 /// The first messages of a mailbox.
 pub async fn oldest(tx: &DatabaseTransaction, mailbox: i64, limit: u64) -> Result<Vec<Old>, DbErr> {
     use message::Column;
-    let rows: Vec<(i64, i64, i64, i64, i64, bool)> = message::Entity::find()
+    let rows: Vec<(i64, i64, uuid::Uuid, i64, i64, i64, bool)> = message::Entity::find()
         .select_only()
-        .columns([Column::Uid, Column::ReceivedAt, Column::Size, Column::Segment, Column::Length, Column::IsRead])
+        .columns([Column::Uid, Column::ReceivedAt, Column::Id, Column::Size, Column::Segment])
+        .columns([Column::Length, Column::IsRead])
         .filter(Column::MailboxId.eq(mailbox))
         .order_by_asc(Column::Uid)
         .limit(limit)
         .into_tuple()
         .all(tx)
         .await?;
-    let old =
-        |(uid, received_at, size, segment, length, is_read)| Old { uid, received_at, size, segment, length, is_read };
+    let old = |(uid, received_at, id, size, segment, length, is_read)| Old {
+        uid,
+        received_at,
+        id,
+        size,
+        segment,
+        length,
+        is_read,
+    };
     Ok(rows.into_iter().map(old).collect())
 }

@@ -1,5 +1,8 @@
 //! What others ask of the writer besides deliveries; each is answered after its commit.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::mail::address::MailboxKey;
@@ -10,8 +13,32 @@ use crate::store::StoreError;
 use crate::store::mailboxes::{Mailbox, MailboxPatch, NewMailbox};
 use crate::store::messages::{BodyLocation, MessagePatch};
 
-/// Where the answer goes.
-pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Where the answer goes. Clones go to the same place, so that a transaction can be tried again; the first answer counts.
+#[derive(Debug)]
+pub struct Reply<T>(Arc<Mutex<Option<Answer<T>>>>);
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Reply<T> {
+    pub fn new() -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(answer)))), answered)
+    }
+
+    /// Answers, if nobody has.
+    pub fn send(&self, result: Result<T, StoreError>) {
+        if let Some(answer) = self.0.lock().take() {
+            // A caller that went away does not want it.
+            let _ = answer.send(result);
+        }
+    }
+}
 
 pub enum Request {
     Create(NewMailbox, Reply<Mailbox>),
@@ -29,6 +56,21 @@ pub enum Request {
     DropDead(Reply<usize>),
     /// The last request: commit what was taken, then stop.
     Close(oneshot::Sender<()>),
+}
+
+impl Request {
+    /// The mailbox that it changes, if it is one.
+    pub fn mailbox(&self) -> Option<&MailboxKey> {
+        match self {
+            Self::Create(new, _) => Some(&new.key),
+            Self::Alter(key, ..)
+            | Self::DeleteMailbox(key, _)
+            | Self::Update(key, ..)
+            | Self::Delete(key, ..)
+            | Self::DeleteThrough(key, ..) => Some(key),
+            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Close(_) => None,
+        }
+    }
 }
 
 /// What a step of a long deletion did.

@@ -5,9 +5,12 @@
 use std::collections::{HashMap, HashSet};
 
 use entity::{mailbox, meta};
-use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
-use super::statements::{Counters, chunks, count_mailboxes, put_mailboxes};
+use super::statements::{Counters, chunks, count_mailboxes, insert, replace_mailboxes};
 use crate::mail::address::MailboxKey;
 
 /// Mailboxes remembered: at most twice this.
@@ -19,6 +22,8 @@ pub enum Part {
     /// The counter and the totals: no index is touched.
     Counters,
     Whole,
+    /// It is not in the database yet.
+    New,
 }
 
 /// Rows by address: what was used lately is young, the older half is dropped at once.
@@ -31,8 +36,12 @@ pub struct Mailboxes {
     changed: HashMap<MailboxKey, Part>,
     /// Rows that lost their address in this transaction.
     detached: Vec<mailbox::Model>,
+    /// The same of those that it had made.
+    stillborn: Vec<mailbox::Model>,
     /// Their addresses, which the database still knows.
     freed: HashSet<MailboxKey>,
+    /// Others write too: rows are locked as they are read, and hold for one transaction.
+    locking: bool,
 }
 
 impl Default for Mailboxes {
@@ -44,7 +53,18 @@ impl Default for Mailboxes {
 impl Mailboxes {
     fn remembering(remembered: usize) -> Self {
         let (young, old, changed) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { remembered, young, old, changed, detached: Vec::new(), freed: HashSet::new() }
+        let (detached, freed) = (Vec::new(), HashSet::new());
+        Self { remembered, young, old, changed, detached, stillborn: Vec::new(), freed, locking: false }
+    }
+
+    /// For a database that others write to as well.
+    pub fn locking() -> Self {
+        Self { locking: true, ..Self::remembering(usize::MAX) }
+    }
+
+    /// A transaction begins anew.
+    pub fn forget(&mut self) {
+        *self = Self { locking: self.locking, ..Self::remembering(self.remembered) };
     }
 
     /// Reads those of `keys` that are not known. Afterwards [`Mailboxes::get`] is the truth for them.
@@ -67,10 +87,15 @@ impl Mailboxes {
                 None => drop(missing.insert(key.as_str())),
             }
         }
-        let missing: Vec<&str> = missing.into_iter().collect();
+        let mut missing: Vec<&str> = missing.into_iter().collect();
+        if self.locking {
+            // In one order for everyone, so that two that wait for each other are rare.
+            missing.sort_unstable();
+        }
         for keys in chunks(&missing) {
-            let rows = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec())).all(db).await?;
-            for row in rows {
+            let rows = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
+            let rows = if self.locking { rows.order_by_asc(mailbox::Column::Address).lock_exclusive() } else { rows };
+            for row in rows.all(db).await? {
                 if let Some(address) = &row.address {
                     self.young.insert(MailboxKey::from_stored(address), row);
                 }
@@ -99,17 +124,21 @@ impl Mailboxes {
     pub fn detach(&mut self, key: &MailboxKey, row: mailbox::Model) {
         self.young.remove(key);
         self.old.remove(key);
-        self.changed.remove(key);
         self.freed.insert(key.clone());
-        self.detached.push(mailbox::Model { address: None, token_hash: None, due: Some(0), ..row });
+        let row = mailbox::Model { address: None, token_hash: None, due: Some(0), ..row };
+        match self.changed.remove(key) {
+            Some(Part::New) => self.stillborn.push(row),
+            _ => self.detached.push(row),
+        }
     }
 
     /// Writes what changed; rows in the order of their ids, so that pages are touched in order.
     pub async fn write<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), DbErr> {
         // First these: another row may have taken the address.
-        put_mailboxes(db, std::mem::take(&mut self.detached)).await?;
+        replace_mailboxes(db, std::mem::take(&mut self.detached)).await?;
+        insert::<mailbox::Entity, _>(db, std::mem::take(&mut self.stillborn)).await?;
         self.freed.clear();
-        let (mut counters, mut whole) = (Vec::new(), Vec::new());
+        let (mut counters, mut whole, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for (key, part) in self.changed.drain() {
             let Some(row) = self.young.get(&key) else {
                 return Err(DbErr::Custom(format!("what changed in the mailbox {key} is not known any more")));
@@ -117,12 +146,15 @@ impl Mailboxes {
             match part {
                 Part::Counters => counters.push(Counters::of(row)),
                 Part::Whole => whole.push(row.clone()),
+                Part::New => new.push(row.clone()),
             }
         }
+        new.sort_unstable_by(|one: &mailbox::Model, other| one.address.cmp(&other.address));
+        insert::<mailbox::Entity, _>(db, new).await?;
         counters.sort_unstable_by_key(|row: &Counters| row.id);
         whole.sort_unstable_by_key(|row: &mailbox::Model| row.id);
         count_mailboxes(db, counters).await?;
-        put_mailboxes(db, whole).await
+        replace_mailboxes(db, whole).await
     }
 }
 

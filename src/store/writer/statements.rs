@@ -1,33 +1,27 @@
 //! Many rows in one statement, at the least cost for the thread that writes: the text of a statement is made once for
 //! each table and number of rows, values are moved into it, and while the database works on one the next is made.
 //!
-//! Statements have one of a few fixed sizes, so that SQLite finds each of them prepared. Measured against SeaORM's
+//! Statements have one of a few fixed sizes, so that the database finds each of them prepared. Measured against SeaORM's
 //! `insert_many`, which makes the text anew each time, in `docs/storage.md`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::poll_fn;
+use std::mem::{Discriminant, discriminant};
 use std::task::Poll;
 
 use entity::mailbox;
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait, IdenStatic, IntoActiveModel, Iterable, Statement, Value,
+    ActiveModelTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, IntoActiveModel, Iterable, Statement,
+    Value,
 };
 
 /// Rows (or keys) in one statement.
 const SIZES: [usize; 4] = [64, 16, 4, 1];
 
-/// What happens to a row that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Known {
-    Fails,
-    /// Every column but the `id` is replaced.
-    Replaced,
-}
-
 thread_local! {
-    static TEXTS: RefCell<HashMap<(&'static str, usize), String>> = RefCell::default();
+    static TEXTS: RefCell<HashMap<(Discriminant<DbBackend>, &'static str, usize), String>> = RefCell::default();
 }
 
 /// Inserts rows of any table.
@@ -38,12 +32,30 @@ where
     E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
     C: ConnectionTrait,
 {
-    write::<E, C>(db, rows, Known::Fails).await
+    run(db, &SIZES, rows, |backend, rows| {
+        let text = text(backend, E::default().table_name(), rows.len(), || insert_text::<E>(backend, rows.len()));
+        (text, rows.into_iter().flat_map(values::<E>).collect())
+    })
+    .await
 }
 
-/// Inserts mailboxes, or replaces those whose id is there.
-pub async fn put_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<mailbox::Model>) -> Result<(), DbErr> {
-    write::<mailbox::Entity, C>(db, rows, Known::Replaced).await
+/// Replaces every column of mailboxes that are there.
+pub async fn replace_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<mailbox::Model>) -> Result<(), DbErr> {
+    // MySQL has no list of values to join with that may hold nulls.
+    let sizes: &[usize] = if db.get_database_backend() == DbBackend::MySql { &[1] } else { &SIZES };
+    run(db, sizes, rows, |backend, rows| {
+        let text = text(backend, "mailboxes whole", rows.len(), || replace_text(backend, rows.len()));
+        let one = |row: mailbox::Model| {
+            let id = row.id;
+            let mut values = values::<mailbox::Entity>(row);
+            if backend == DbBackend::MySql {
+                values.push(id.into());
+            }
+            values
+        };
+        (text, rows.into_iter().flat_map(one).collect())
+    })
+    .await
 }
 
 /// Counter and totals of a mailbox.
@@ -63,46 +75,40 @@ impl Counters {
 
 /// Sets counter and totals of mailboxes that are there: no index is touched.
 pub async fn count_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<Counters>) -> Result<(), DbErr> {
-    run(db, rows, |rows| {
-        let text = text("mailboxes counters", rows.len(), || counters_text(rows.len()));
+    run(db, &SIZES, rows, |backend, rows| {
+        let text = text(backend, "mailboxes counters", rows.len(), || counters_text(backend, rows.len()));
         let values = rows.into_iter().flat_map(|row| [row.id, row.modseq, row.messages, row.unread, row.bytes]);
         (text, values.map(Value::from).collect())
     })
     .await
 }
 
-async fn write<E, C>(db: &C, rows: Vec<E::Model>, known: Known) -> Result<(), DbErr>
+fn values<E>(row: E::Model) -> Vec<Value>
 where
     E: EntityTrait,
     E::Model: IntoActiveModel<E::ActiveModel>,
-    E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
-    C: ConnectionTrait,
+    E::ActiveModel: ActiveModelTrait<Entity = E>,
 {
-    run(db, rows, |rows| {
-        let text = text(E::default().table_name(), rows.len(), || insert_text::<E>(rows.len(), known));
-        let mut values = Vec::with_capacity(rows.len() * E::Column::iter().count());
-        for row in rows {
-            let mut row = row.into_active_model();
-            values.extend(E::Column::iter().filter_map(|column| row.take(column).into_value()));
-        }
-        (text, values)
-    })
-    .await
+    let mut row = row.into_active_model();
+    E::Column::iter().filter_map(|column| row.take(column).into_value()).collect()
 }
 
 /// Runs a statement for each chunk of rows; the next is made while the database is busy with the one before.
 async fn run<T, C: ConnectionTrait>(
     db: &C,
+    sizes: &[usize],
     mut rows: Vec<T>,
-    mut make: impl FnMut(Vec<T>) -> (String, Vec<Value>),
+    make: impl Fn(DbBackend, Vec<T>) -> (String, Vec<Value>),
 ) -> Result<(), DbErr> {
-    let mut next = take_chunk(&mut rows).map(&mut make);
+    let backend = db.get_database_backend();
+    let mut make = |rows| make(backend, rows);
+    let mut next = take_chunk(sizes, &mut rows).map(&mut make);
     while let Some((text, values)) = next {
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), text, values);
+        let statement = Statement::from_sql_and_values(backend, text, values);
         let mut running = std::pin::pin!(db.execute_raw(statement));
         // The first poll hands the statement over.
         let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
-        next = take_chunk(&mut rows).map(&mut make);
+        next = take_chunk(sizes, &mut rows).map(&mut make);
         match first {
             Poll::Ready(done) => done?,
             Poll::Pending => running.await?,
@@ -111,45 +117,93 @@ async fn run<T, C: ConnectionTrait>(
     Ok(())
 }
 
-fn text(table: &'static str, rows: usize, make: impl FnOnce() -> String) -> String {
-    TEXTS.with_borrow_mut(|texts| texts.entry((table, rows)).or_insert_with(make).clone())
+fn text(backend: DbBackend, table: &'static str, rows: usize, make: impl FnOnce() -> String) -> String {
+    TEXTS.with_borrow_mut(|texts| texts.entry((discriminant(&backend), table, rows)).or_insert_with(make).clone())
 }
 
-fn insert_text<E: EntityTrait>(rows: usize, known: Known) -> String {
-    let columns: Vec<&str> = E::Column::iter().map(|column| column.as_str()).collect();
-    let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
-    let mut text = format!("INSERT INTO \"{}\" ({}) VALUES ", E::default().table_name(), quoted.join(", "));
-    push_tuples(&mut text, rows, columns.len());
-    if known == Known::Replaced {
-        let sets: Vec<String> = quoted
-            .iter()
-            .filter(|column| *column != "\"id\"")
-            .map(|column| format!("{column} = excluded.{column}"))
-            .collect();
-        let _ = write!(text, " ON CONFLICT (\"id\") DO UPDATE SET {}", sets.join(", "));
+fn quoted(backend: DbBackend, name: &str) -> String {
+    if backend == DbBackend::MySql { format!("`{name}`") } else { format!("\"{name}\"") }
+}
+
+/// The name of each column of a table, quoted.
+fn columns<E: EntityTrait>(backend: DbBackend) -> Vec<String> {
+    E::Column::iter().map(|column| quoted(backend, column.as_str())).collect()
+}
+
+fn insert_text<E: EntityTrait>(backend: DbBackend, rows: usize) -> String {
+    let columns = columns::<E>(backend);
+    let table = quoted(backend, E::default().table_name());
+    let mut text = format!("INSERT INTO {table} ({}) VALUES ", columns.join(", "));
+    push_tuples(&mut text, backend, rows, columns.len(), "");
+    text
+}
+
+fn replace_text(backend: DbBackend, rows: usize) -> String {
+    let columns = columns::<mailbox::Entity>(backend);
+    if backend == DbBackend::MySql {
+        let sets: Vec<String> = columns.iter().map(|column| format!("{column} = ?")).collect();
+        return format!("UPDATE mailboxes SET {} WHERE id = ?", sets.join(", "));
     }
+    // Both name the columns of VALUES themselves. PostgreSQL takes their types from the first row.
+    let sets: Vec<String> =
+        (1..).zip(&columns).map(|(n, column)| format!("{column} = v.column{n}{}", cast(backend, column))).collect();
+    let mut text = format!("UPDATE mailboxes SET {} FROM (VALUES ", sets.join(", "));
+    push_tuples(&mut text, backend, rows, columns.len(), "");
+    let id = columns.iter().position(|column| column == "\"id\"").unwrap_or_default() + 1;
+    let _ = write!(text, ") AS v WHERE mailboxes.id = v.column{id}{}", cast(backend, "\"id\""));
     text
 }
 
-/// SQLite names the columns of VALUES itself.
-fn counters_text(rows: usize) -> String {
+/// PostgreSQL takes a parameter without a type for text.
+fn cast(backend: DbBackend, column: &str) -> &'static str {
+    match (backend, column) {
+        (DbBackend::Postgres, "\"address\"") => "::text",
+        (DbBackend::Postgres, "\"token_hash\"") => "::bytea",
+        (DbBackend::Postgres, "\"origin\"" | "\"when_full\"") => "::smallint",
+        (DbBackend::Postgres, _) => "::bigint",
+        _ => "",
+    }
+}
+
+fn counters_text(backend: DbBackend, rows: usize) -> String {
+    if backend == DbBackend::MySql {
+        let first = "SELECT ? AS c1, ? AS c2, ? AS c3, ? AS c4, ? AS c5";
+        let more = " UNION ALL SELECT ?, ?, ?, ?, ?".repeat(rows - 1);
+        return format!(
+            "UPDATE mailboxes JOIN ({first}{more}) AS v ON mailboxes.id = v.c1 \
+             SET modseq = v.c2, messages = v.c3, unread = v.c4, bytes = v.c5"
+        );
+    }
     let mut text = String::from(
-        "UPDATE \"mailboxes\" SET \"modseq\" = v.column2, \"messages\" = v.column3, \"unread\" = v.column4, \
-         \"bytes\" = v.column5 FROM (VALUES ",
+        "UPDATE mailboxes SET modseq = v.column2, messages = v.column3, unread = v.column4, bytes = v.column5 \
+         FROM (VALUES ",
     );
-    push_tuples(&mut text, rows, 5);
-    text.push_str(") AS v WHERE \"mailboxes\".\"id\" = v.column1");
+    let kind = if backend == DbBackend::Postgres { "::bigint" } else { "" };
+    push_tuples(&mut text, backend, rows, 5, kind);
+    text.push_str(") AS v WHERE mailboxes.id = v.column1");
     text
 }
 
-fn push_tuples(text: &mut String, rows: usize, columns: usize) {
-    let tuple = format!("({})", vec!["?"; columns].join(", "));
-    text.push_str(&vec![tuple; rows].join(", "));
+/// `(?, ?), (?, ?)`, or with numbers, each followed by `kind`.
+fn push_tuples(text: &mut String, backend: DbBackend, rows: usize, columns: usize, kind: &str) {
+    let mut number = 0;
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            number += 1;
+            text.push_str(if column == 0 { "" } else { ", " });
+            match backend {
+                DbBackend::Postgres => drop(write!(text, "${number}{kind}")),
+                _ => text.push('?'),
+            }
+        }
+        text.push(')');
+    }
 }
 
 /// The next rows for one statement, from the front.
-fn take_chunk<T>(rows: &mut Vec<T>) -> Option<Vec<T>> {
-    let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+fn take_chunk<T>(sizes: &[usize], rows: &mut Vec<T>) -> Option<Vec<T>> {
+    let size = sizes.iter().copied().find(|size| *size <= rows.len())?;
     let rest = rows.split_off(size);
     Some(std::mem::replace(rows, rest))
 }

@@ -6,42 +6,52 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use entity::{change, mailbox, meta};
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, TransactionTrait};
+use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait};
 
 use super::Writer;
+use super::ground::Ground;
 use super::plan::Delivery;
-use super::rows::{self, Mailboxes};
+use super::requests::Reply;
 use super::statements;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
 use crate::mail::event::{Announced, Event};
-use crate::store::faults::Fault;
 use crate::store::incoming::{Incoming, WriteFailed};
-use crate::store::{StoreError, columns, connect, metrics as names};
-
-/// The longest pause between two looks for a database that is away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+use crate::store::{StoreError, columns, metrics as names, trouble};
 
 /// Where the whole store stands: the row of `meta`.
 #[derive(Clone, Debug)]
 pub struct Head {
     pub row: meta::Model,
+    /// On a database server: what tells this writer's stamps from those of the others there.
+    pub writer: Option<i64>,
 }
 
+/// Writers whose stamps are told apart.
+const WRITERS: i64 = 1 << 10;
+
 impl Head {
-    /// The next stamp: strictly increasing, near the clock.
+    /// The next stamp: strictly increasing, near the clock. Microseconds with one writer; where there are several the lowest
+    /// ten bits are the writer's, and the place in the stream is given later (`writer::server`).
     pub fn stamp(&mut self) -> i64 {
-        self.row.stamp = self.row.stamp.saturating_add(1).max(crate::clock::now_micros());
+        let now = crate::clock::now_micros();
+        let last = self.row.stamp;
+        self.row.stamp = match self.writer {
+            None => last.saturating_add(1).max(now),
+            Some(writer) => {
+                let own = now.saturating_mul(WRITERS) + writer.rem_euclid(WRITERS);
+                if own > last { own } else { last.saturating_add(WRITERS) }
+            }
+        };
         self.row.stamp
     }
 
-    pub fn mailbox_id(&mut self) -> i64 {
-        let id = self.row.next_mailbox;
-        self.row.next_mailbox += 1;
-        id
+    /// The stamp of a moment, in microseconds.
+    pub fn at(&self, moment: i64) -> i64 {
+        if self.writer.is_some() { moment.saturating_mul(WRITERS) } else { moment }
     }
 
     pub fn lineage(&self) -> u32 {
@@ -62,9 +72,9 @@ pub enum Failure {
 
 impl Failure {
     /// The disk is full.
-    fn no_space(&self) -> bool {
+    pub fn no_space(&self) -> bool {
         match self {
-            Self::Database(error) => error.to_string().contains("database or disk is full"),
+            Self::Database(error) => trouble::is_full(error),
             Self::Bodies(error) | Self::Sync(error) => {
                 matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
             }
@@ -73,19 +83,21 @@ impl Failure {
 }
 
 type Done = Box<dyn FnOnce(Result<(), WriteFailed>) + Send>;
-type Reply = Box<dyn FnOnce(bool) + Send>;
+type Settled = Box<dyn FnOnce(bool) + Send>;
 
 /// Everything that must outlive a panic in the middle of a transaction.
 #[derive(Default)]
 pub struct InFlight {
     /// Set just before COMMIT: from here on the outcome may have to be looked up.
-    stamp: Option<i64>,
+    pub(super) stamp: Option<i64>,
     began: Option<Instant>,
     /// The deliveries' callers and what they hear if the commit succeeds, in the order of the batch.
     deliveries: Vec<(Done, Result<(), WriteFailed>)>,
     /// The other callers: true when it was committed.
-    replies: Vec<Reply>,
-    events: Vec<Arc<Announced>>,
+    replies: Vec<Settled>,
+    pub(super) events: Vec<Arc<Announced>>,
+    /// Mailbox and mod-sequence of each.
+    pub(super) places: Vec<(i64, i64)>,
     /// Mailboxes that changed without an event.
     quiet: Vec<MailboxKey>,
     /// Bodies on their way to the disk.
@@ -122,6 +134,13 @@ impl InFlight {
         deliveries
     }
 
+    /// Starts the same again: its callers wait on.
+    pub fn again(&mut self) {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let deliveries = deliveries.into_iter().map(|(done, _)| (done, Err(WriteFailed::Failed))).collect();
+        *self = Self { began: self.began, deliveries, ..Self::default() };
+    }
+
     /// What the caller of delivery `index` hears once the commit succeeded.
     pub fn verdict(&mut self, index: usize, verdict: Result<(), WriteFailed>) {
         if let Some((_, slot)) = self.deliveries.get_mut(index) {
@@ -130,15 +149,11 @@ impl InFlight {
     }
 
     /// Answers `reply` after the commit.
-    pub fn reply<T: Send + 'static>(
-        &mut self,
-        reply: tokio::sync::oneshot::Sender<Result<T, StoreError>>,
-        result: Result<T, StoreError>,
-    ) {
+    pub fn reply<T: Send + 'static>(&mut self, reply: &Reply<T>, result: Result<T, StoreError>) {
+        let reply = reply.clone();
         self.replies.push(Box::new(move |committed| {
             let lost = || Err(StoreError::Unavailable("the change could not be committed".into()));
-            // A caller that went away does not want the answer.
-            let _ = reply.send(if committed { result } else { lost() });
+            reply.send(if committed { result } else { lost() });
         }));
     }
 
@@ -148,7 +163,7 @@ impl InFlight {
     }
 }
 
-impl Writer {
+impl<G: Ground> Writer<G> {
     /// Gives `row` its next mod-sequence and the stream its next stamp, for an event that `make` builds.
     pub(super) fn event(
         &mut self,
@@ -160,6 +175,7 @@ impl Writer {
         row.modseq += 1;
         let place = Place { modseq: row.modseq, stamp: self.head.stamp() };
         let lineage = self.head.lineage();
+        self.in_flight.places.push((row.id, place.modseq));
         self.in_flight.events.push(Arc::new(Announced::new(
             key.clone(),
             columns::cursor(row, lineage, row.modseq),
@@ -174,25 +190,7 @@ impl Writer {
     pub(super) async fn commit(&mut self, tx: DatabaseTransaction) -> Result<(), Failure> {
         statements::insert::<change::Entity, _>(&tx, std::mem::take(&mut self.in_flight.changes)).await?;
         self.mailboxes.write(&tx).await?;
-        self.segments.write(&tx).await?;
-        let stamp = self.head.stamp();
-        rows::write_meta(&tx, self.head.row.clone()).await?;
-        if let Some(append) = self.in_flight.append.as_mut() {
-            let appended = append.await;
-            self.in_flight.append = None;
-            appended.map_err(|error| Failure::Bodies(std::io::Error::other(error)))??;
-        }
-        assert!(!self.faults.take(Fault::PanicBeforeCommit), "asked to panic before the commit");
-        if self.faults.take(Fault::Commit) {
-            return Err(DbErr::Custom("asked to fail the commit".into()).into());
-        }
-        self.in_flight.stamp = Some(stamp);
-        tx.commit().await?;
-        assert!(!self.faults.take(Fault::PanicAfterCommit), "asked to panic after the commit");
-        if self.faults.take(Fault::CommitUnknown) {
-            return Err(DbErr::Custom("asked to lose the answer to the commit".into()).into());
-        }
-        Ok(())
+        G::commit(self, tx).await
     }
 
     /// Opens the transaction that [`Writer::commit`] ends.
@@ -216,84 +214,22 @@ impl Writer {
             }
         };
         self.shared.healthy.store(false, Ordering::Relaxed);
-        if let Some(append) = self.in_flight.append.take() {
-            // It must not write behind the truncation.
-            let _ = append.await;
-        }
-        let no_space = failure.as_ref().is_some_and(Failure::no_space);
-        if no_space {
-            self.space.ran_out(&self.shared.space);
-        }
-        if self.find_out().await {
+        if G::committed(self, failure.as_ref()).await {
             return self.publish();
         }
-        if matches!(failure, Some(Failure::Sync(_))) {
-            self.segments.abandon();
-        }
+        let no_space = failure.as_ref().is_some_and(Failure::no_space);
         self.refuse(if no_space { WriteFailed::NoSpace } else { WriteFailed::Failed });
     }
 
-    /// Connects anew, reads the state again and tells whether the transaction in flight was committed. Without a stamp
-    /// it was not. Tries until the database answers or the store is closed.
-    async fn find_out(&mut self) -> bool {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match self.ascertain().await {
-                Ok(()) => break,
-                Err(error) => tracing::error!(%error, "the database does not answer"),
-            }
-            if self.closing() {
-                // The answer is not known and nobody is promised anything; the next start takes in what is whole. What
-                // is known of mailboxes may be wrong, so nothing else is stored either.
-                self.segments.leave();
-                self.dead = true;
-                return false;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        let committed = self.in_flight.stamp == Some(self.head.row.stamp);
-        if !committed {
-            self.segments.truncate();
-        }
-        committed
-    }
-
-    /// Reads anew where everything stands. If a commit was tried and is not there, its frames may still lie in the WAL,
-    /// whole, beyond the end that is known: the next start would find them and the bodies gone. A small commit
-    /// overwrites their beginning, which makes all of them void.
-    async fn ascertain(&mut self) -> Result<(), DbErr> {
-        self.reload().await?;
-        let tried = self.in_flight.stamp.filter(|stamp| *stamp != self.head.row.stamp);
-        if let Some(stamp) = tried {
-            let mut head = self.head.clone();
-            // Never the one that tells whether the commit happened.
-            head.row.stamp = head.row.stamp.max(stamp);
-            head.stamp();
-            rows::write_meta(&self.db, head.row.clone()).await?;
-            self.head = head;
-        }
-        Ok(())
-    }
-
-    async fn reload(&mut self) -> Result<(), DbErr> {
-        let db = connect::writing(&self.path).await?;
-        let old = std::mem::replace(&mut self.db, db);
-        let _ = tokio::time::timeout(Duration::from_secs(5), old.close()).await;
-        let row = meta::Entity::find_by_id(1).one(&self.db).await?;
-        self.head.row = row.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
-        self.segments.reload(&self.db).await?;
-        self.mailboxes = Mailboxes::default();
-        Ok(())
-    }
-
     fn publish(&mut self) {
-        let done = std::mem::take(&mut self.in_flight);
+        let mut done = std::mem::take(&mut self.in_flight);
+        let stamp = G::settled(self, &mut done);
         self.shared.healthy.store(true, Ordering::Relaxed);
         self.shared.cache.changed(done.events.iter().map(|event| &event.mailbox).chain(&done.quiet));
         self.shared.tokens.ended(done.events.iter().map(AsRef::as_ref));
-        self.shared.stamp.store(self.head.row.stamp, Ordering::Release);
-        self.checkpointer.wrote(done.rows);
+        let before = self.shared.stamp.fetch_max(stamp, Ordering::AcqRel);
+        // Several nodes give stamps without gaps; one alone knows what came before.
+        let after = if G::ALONE { before } else { stamp - columns::signed(done.events.len() as u64) };
         metrics::counter!(names::DELIVERIES).increment(done.stored.0);
         metrics::counter!(names::ROWS).increment(done.stored.1);
         if let Some(began) = done.began {
@@ -301,11 +237,9 @@ impl Writer {
         }
         if !done.events.is_empty() {
             self.shared.index.committed(done.events.len());
-            guarded(|| self.announce.announce(done.events));
+            guarded(|| self.announce.announce(after, done.events));
         }
-        self.segments.committed();
-        self.segments.forget(&done.forgotten);
-        self.segments.remove_files(&done.dead);
+        self.ground.told();
         for (answer, verdict) in done.deliveries {
             count_refusal(verdict);
             guarded(|| answer(verdict));
@@ -316,6 +250,7 @@ impl Writer {
     }
 
     pub(super) fn refuse(&mut self, why: WriteFailed) {
+        self.ground.told();
         let lost = std::mem::take(&mut self.in_flight);
         for (answer, verdict) in lost.deliveries {
             // Who was refused by a rule hears that; the others hear why the batch failed.

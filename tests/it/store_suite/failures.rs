@@ -136,7 +136,7 @@ async fn a_newer_format_and_a_foreign_database_are_refused_in_one_line() {
     let error = open_error(&f.config).await.to_string();
     assert!(error.contains("newer") && error.lines().count() == 1, "{error}");
     let mut config = f.config.clone();
-    config.database.url = "postgres://localhost/mail".into();
+    config.database.url = "oracle://localhost/mail".into();
     assert!(matches!(open_error(&config).await, OpenError::Unsupported(_)));
 }
 

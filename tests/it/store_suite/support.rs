@@ -22,7 +22,7 @@ use mailroom::store::{
 pub struct Heard(Mutex<Vec<Arc<Announced>>>);
 
 impl Announce for Heard {
-    fn announce(&self, events: Vec<Arc<Announced>>) {
+    fn announce(&self, _: i64, events: Vec<Arc<Announced>>) {
         self.0.lock().unwrap().extend(events);
     }
 }

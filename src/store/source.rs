@@ -1,0 +1,190 @@
+//! Where connections come from: a SQLite file, or a database server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::{ConnectOptions as _, Executor as _};
+use sea_orm::{
+    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
+    SqlxMySqlConnector, SqlxPostgresConnector, TransactionTrait,
+};
+
+use super::connect;
+
+/// How long a transaction may stand still before the server ends it: a node that was stopped holds rows no longer.
+const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
+/// How long to wait for a connection before the database counts as away.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// Said to MariaDB as it stands there; MySQL knows no limit for idle transactions and passes over it.
+const MARIADB_SESSION: &str = "SET SESSION idle_write_transaction_timeout = 10";
+const MYSQL_SESSION: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15";
+/// MariaDB calls it otherwise.
+const MARIADB_ISOLATION: &str = "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15";
+
+/// Where connections come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    File(PathBuf),
+    Postgres(Url<PgConnectOptions>),
+    MySql(Url<MySqlConnectOptions>),
+}
+
+/// Options read from a URL, and the URL without its password to name it by.
+#[derive(Clone)]
+pub struct Url<T> {
+    options: T,
+    shown: String,
+}
+
+impl<T> fmt::Debug for Url<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Postgres(url) => f.write_str(&url.shown),
+            Self::MySql(url) => f.write_str(&url.shown),
+        }
+    }
+}
+
+impl Source {
+    /// A database server, when `url` names one.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn server(url: &str) -> Result<Option<Self>, String> {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        match scheme {
+            "postgres" | "postgresql" => Ok(Some(Self::Postgres(read(url)?))),
+            "mysql" | "mariadb" => Ok(Some(Self::MySql(read(url)?))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The one connection of a writer.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
+        match self {
+            Self::File(path) => connect::writing(path).await,
+            Self::Postgres(url) => postgres(url, 1).await,
+            Self::MySql(url) => mysql(url, 1).await,
+        }
+    }
+
+    /// Connections for reading.
+    ///
+    /// # Errors
+    /// When the first cannot be made.
+    pub async fn reading(&self, connections: u32) -> Result<DatabaseConnection, DbErr> {
+        match self {
+            Self::File(path) => connect::reading(path, connections).await,
+            Self::Postgres(url) => postgres(url, connections).await,
+            Self::MySql(url) => mysql(url, connections).await,
+        }
+    }
+}
+
+/// A transaction that sees one state of the database throughout.
+///
+/// # Errors
+/// When the database is away.
+pub async fn snapshot(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    match db.get_database_backend() {
+        DbBackend::Sqlite => db.begin().await,
+        _ => db.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly)).await,
+    }
+}
+
+fn read<T: FromStr<Err = sea_orm::sqlx::Error>>(url: &str) -> Result<Url<T>, String> {
+    // The scheme that the driver knows.
+    let known = url.replacen("mariadb://", "mysql://", 1);
+    let options = known.parse::<T>().map_err(|error| error.to_string())?;
+    Ok(Url { options, shown: without_password(url) })
+}
+
+/// `scheme://user:secret@host/name?a=b` as `scheme://user@host/name`.
+fn without_password(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = bare.split_once("://") else { return String::new() };
+    match rest.rsplit_once('@') {
+        Some((login, place)) => format!("{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
+        None => bare.to_owned(),
+    }
+}
+
+async fn postgres(url: &Url<PgConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let options = url
+        .options
+        .clone()
+        .application_name("mailroom")
+        .statement_cache_capacity(200)
+        .options([
+            ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
+            ("default_transaction_isolation", r"read\ committed".to_owned()),
+        ])
+        .disable_statement_logging();
+    let pool = PgPoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(connect_error)?;
+    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+}
+
+async fn mysql(url: &Url<MySqlConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let options = url.options.clone().statement_cache_capacity(200).disable_statement_logging();
+    let pool = MySqlPoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                if connection.execute(MYSQL_SESSION).await.is_err() {
+                    connection.execute(MARIADB_ISOLATION).await?;
+                }
+                let _ = connection.execute(MARIADB_SESSION).await;
+                Ok(())
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(connect_error)?;
+    Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
+}
+
+fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("postgres://ann:se@cret@db.example/mail?sslmode=require", "postgres://ann@db.example/mail"),
+            ("mysql://root@127.0.0.1:3306/mail", "mysql://root@127.0.0.1:3306/mail"),
+            ("mariadb://h/m", "mariadb://h/m"),
+        ] {
+            let source = Source::server(url).unwrap().unwrap();
+            assert_eq!(source.to_string(), shown);
+            assert!(!format!("{source:?}").contains("cret"));
+        }
+        assert!(Source::server("sqlite:x").unwrap().is_none());
+        assert!(Source::server("postgres://h:notaport/x").is_err());
+    }
+}

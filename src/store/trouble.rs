@@ -1,0 +1,43 @@
+//! What a database error means: whether trying again may help, whether space is wanting.
+
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
+
+/// Deadlock and lock wait timeout of MySQL.
+const MYSQL_CONFLICTS: [u16; 2] = [1213, 1205];
+/// serialization_failure, deadlock_detected, lock_not_available of PostgreSQL.
+const POSTGRES_CONFLICTS: [&str; 3] = ["40001", "40P01", "55P03"];
+/// Table full, disk full, out of space.
+const MYSQL_FULL: [u16; 3] = [1114, 1021, 1041];
+/// disk_full.
+const POSTGRES_FULL: &str = "53100";
+
+/// Another transaction was in the way: the same one may succeed when it is tried again. Two that make the same mailbox at
+/// the same time are that, too.
+pub fn is_conflict(error: &DbErr) -> bool {
+    if let Some(SqlErr::UniqueConstraintViolation(text)) = error.sql_err() {
+        return text.contains("mailboxes_address");
+    }
+    let Some(error) = server(error) else { return false };
+    match error.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => MYSQL_CONFLICTS.contains(&error.number()),
+        None => error.code().is_some_and(|code| POSTGRES_CONFLICTS.contains(&&*code)),
+    }
+}
+
+/// The disk of the database is full.
+pub fn is_full(error: &DbErr) -> bool {
+    let Some(server) = server(error) else { return false };
+    match server.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => MYSQL_FULL.contains(&error.number()),
+        None => server.code().is_some_and(|code| code == POSTGRES_FULL) || server.message().contains("disk is full"),
+    }
+}
+
+fn server(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
+    let (DbErr::Conn(inner) | DbErr::Exec(inner) | DbErr::Query(inner)) = error else { return None };
+    match inner {
+        RuntimeErr::SqlxError(error) => error.as_database_error(),
+        RuntimeErr::Internal(_) => None,
+    }
+}

@@ -1,0 +1,346 @@
+//! A database server: several writers here and on other nodes, told apart by row locks; bodies in a table.
+//!
+//! A transaction puts its bodies first, then locks its mailboxes in the order of their addresses, so that the long part
+//! waits for nobody. Its last statement takes the next stamps of the stream, leaves a mark in `commits` and commits, all
+//! in one message to the server: stamps are in commit order over all nodes, and a node that stops holds up nobody there.
+//!
+//! A commit whose outcome is not known is looked up by its mark, which is put if it is not there: then a commit that is
+//! still on its way finds it and fails.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use entity::{body, commit, message, meta};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect, SqlErr, TransactionTrait,
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use uuid::Uuid;
+
+use super::Writer;
+use super::ground::Ground;
+use super::plan::Delivery;
+use super::removal::Old;
+use super::requests::Request;
+use super::statements::{self, chunks};
+use super::transaction::{Failure, InFlight};
+use crate::mail::cursor::StreamCursor;
+use crate::store::columns::signed;
+use crate::store::faults::Fault;
+use crate::store::messages::BodyLocation;
+use crate::store::{metrics as names, trouble};
+
+/// Numbers for mailboxes that a writer takes at once.
+const NUMBERS: i64 = 10_000;
+/// Bytes of bodies in one statement; a larger one goes alone.
+const STATEMENT: usize = 4 << 20;
+/// Marks removed in one step.
+const STEP: u64 = 500;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const NEVER: Duration = Duration::from_secs(3_600);
+
+/// See the module.
+pub struct Server {
+    /// Held from a commit until it is announced: this node tells of its commits in their order.
+    turn: Arc<Mutex<()>>,
+    held: Option<OwnedMutexGuard<()>>,
+    /// For new mailboxes.
+    numbers: Range<i64>,
+    /// Messages that lost a row in this transaction.
+    gone: Vec<Uuid>,
+    /// The mark of this transaction, once its commit was sent.
+    batch: Option<Uuid>,
+    /// The stamp of its last event.
+    last: Option<i64>,
+}
+
+impl Server {
+    /// One for each writer of a node, with the turn they share.
+    pub fn new(turn: Arc<Mutex<()>>) -> Self {
+        Self { turn, held: None, numbers: 0..0, gone: Vec::new(), batch: None, last: None }
+    }
+
+    fn begin(&mut self) {
+        self.gone.clear();
+        (self.batch, self.last, self.held) = (None, None, None);
+    }
+}
+
+impl Ground for Server {
+    const ALONE: bool = false;
+
+    async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
+        let now = crate::clock::now_micros();
+        let parts = || deliveries.iter().flat_map(|delivery| &delivery.parts);
+        writer.begin(parts().count()).await?;
+        let tx = writer.transaction().await?;
+        put_bodies(&tx, deliveries).await?;
+        writer.mailboxes.load(&tx, parts().map(|part| &part.mailbox)).await?;
+        let place = |delivery: &Delivery, _: &mut Vec<u8>| {
+            Some(BodyLocation { segment: 0, offset: 0, length: signed(delivery.body.bytes.len() as u64) })
+        };
+        let plan = writer.plan(deliveries, place, now);
+        for ids in chunks(&plan.refused) {
+            body::Entity::delete_many().filter(body::Column::Id.is_in(ids.to_vec())).exec(&tx).await?;
+        }
+        statements::insert::<message::Entity, _>(&tx, plan.rows).await?;
+        for key in plan.over {
+            writer.drop_oldest(&tx, &key).await?;
+        }
+        writer.commit(tx).await
+    }
+
+    async fn open(writer: &mut Writer<Self>, changes: &[Request]) -> Result<DatabaseTransaction, Failure> {
+        writer.begin(changes.len()).await?;
+        let tx = writer.transaction().await?;
+        // In the order of their addresses, as everyone does.
+        writer.mailboxes.load(&tx, changes.iter().filter_map(Request::mailbox)).await?;
+        Ok(tx)
+    }
+
+    async fn apply(writer: &mut Writer<Self>, _: &DatabaseTransaction, request: &Request) -> Result<(), Failure> {
+        match request {
+            Request::Move(_, reply) => writer.in_flight.reply(reply, Ok(())),
+            Request::DropDead(reply) => writer.in_flight.reply(reply, Ok(0)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn commit(writer: &mut Writer<Self>, tx: DatabaseTransaction) -> Result<(), Failure> {
+        release_bodies(&tx, std::mem::take(&mut writer.ground.gone)).await?;
+        assert!(!writer.faults.take(Fault::PanicBeforeCommit), "asked to panic before the commit");
+        if writer.faults.take(Fault::Commit) {
+            return Err(DbErr::Custom("asked to fail the commit".into()).into());
+        }
+        let batch = Uuid::now_v7();
+        let text = commit_text(tx.get_database_backend(), batch, &writer.in_flight.places);
+        writer.ground.held = Some(Arc::clone(&writer.ground.turn).lock_owned().await);
+        writer.ground.batch = Some(batch);
+        tx.execute_unprepared(&text).await?;
+        writer.ground.last = commit::Entity::find_by_id(batch).one(&tx).await?.and_then(|mark| mark.last);
+        tx.commit().await?;
+        assert!(!writer.faults.take(Fault::PanicAfterCommit), "asked to panic after the commit");
+        if writer.faults.take(Fault::CommitUnknown) {
+            return Err(DbErr::Custom("asked to lose the answer to the commit".into()).into());
+        }
+        Ok(())
+    }
+
+    async fn committed(writer: &mut Writer<Self>, _: Option<&Failure>) -> bool {
+        let Some(batch) = writer.ground.batch else { return false };
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match writer.look_up(batch).await {
+                Ok(outcome) => return outcome,
+                Err(error) => tracing::error!(%error, "the database does not tell whether a commit happened"),
+            }
+            if writer.closing() {
+                writer.dead = true;
+                return false;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn repeats(failure: &Failure) -> bool {
+        matches!(failure, Failure::Database(error) if trouble::is_conflict(error))
+    }
+
+    fn settled(writer: &mut Writer<Self>, done: &mut InFlight) -> i64 {
+        let last = writer.ground.last.unwrap_or(0);
+        let first = last - signed(done.events.len() as u64);
+        for (stamp, event) in (first + 1..).zip(&mut done.events) {
+            if let Some(event) = Arc::get_mut(event) {
+                event.stream = StreamCursor { stamp, ..event.stream };
+            }
+        }
+        last
+    }
+
+    fn told(&mut self) {
+        self.held = None;
+    }
+
+    fn born(&mut self, _: BodyLocation) {}
+
+    fn died(&mut self, old: &Old) {
+        self.gone.push(old.id);
+    }
+
+    fn is_short(_: &mut Writer<Self>) -> bool {
+        false
+    }
+
+    async fn tend(_: &mut Writer<Self>, _: bool) {}
+
+    fn patience(&self) -> Duration {
+        NEVER
+    }
+
+    async fn finish(_: &mut Writer<Self>) {}
+
+    /// [`Writer::begin`] has made sure that there is one; should there not be, the row of this one conflicts.
+    fn mailbox_id(writer: &mut Writer<Self>) -> i64 {
+        writer.ground.numbers.next().unwrap_or(0)
+    }
+
+    async fn forget(writer: &mut Writer<Self>, tx: &DatabaseTransaction, _: i64, now: i64) -> Result<bool, DbErr> {
+        let _ = writer;
+        let old = commit::Entity::find()
+            .filter(commit::Column::Batch.lt(first_of(now - super::removal::KEPT)))
+            .order_by_asc(commit::Column::Batch)
+            .limit(STEP)
+            .all(tx)
+            .await?;
+        let Some(newest) = old.last() else { return Ok(false) };
+        commit::Entity::delete_many().filter(commit::Column::Batch.lte(newest.batch)).exec(tx).await?;
+        if let Some(through) = old.iter().filter_map(|mark| mark.last).max() {
+            meta::Entity::update_many()
+                .col_expr(meta::Column::StreamFloor, Expr::value(through))
+                .filter(meta::Column::StreamFloor.lt(through))
+                .exec(tx)
+                .await?;
+        }
+        Ok(old.len() as u64 == STEP)
+    }
+}
+
+impl Writer<Server> {
+    /// Makes ready for a transaction that makes up to `mailboxes` of them.
+    async fn begin(&mut self, mailboxes: usize) -> Result<(), Failure> {
+        self.ground.begin();
+        self.mailboxes.forget();
+        let numbers = &self.ground.numbers;
+        if numbers.end - numbers.start >= signed(mailboxes as u64) {
+            return Ok(());
+        }
+        let wanted = std::cmp::max(NUMBERS, signed(mailboxes as u64));
+        let tx = self.db.begin().await?;
+        let next = || Expr::col(meta::Column::NextMailbox);
+        meta::Entity::update_many().col_expr(meta::Column::NextMailbox, next().add(wanted)).exec(&tx).await?;
+        let row = meta::Entity::find_by_id(1).one(&tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+        tx.commit().await?;
+        self.ground.numbers = row.next_mailbox - wanted..row.next_mailbox;
+        // No other writer has this lot of numbers.
+        self.head.writer = Some(row.next_mailbox / NUMBERS);
+        Ok(())
+    }
+
+    /// Whether the transaction with this mark was committed. Otherwise it never will be.
+    async fn look_up(&mut self, batch: Uuid) -> Result<bool, DbErr> {
+        let fence = commit::Model { batch, last: None, events: Vec::new() };
+        let put = commit::Entity::insert(fence.into_active_model()).exec_without_returning(&self.db).await;
+        match put {
+            Ok(_) => Ok(false),
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+                let mark = commit::Entity::find_by_id(batch).one(&self.db).await?;
+                self.ground.last = mark.and_then(|mark| mark.last);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Takes the next stamps, leaves the mark, commits, and opens an empty transaction for the caller to end.
+fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String {
+    let batch = match backend {
+        DbBackend::Postgres => format!("'{batch}'"),
+        _ => format!("X'{}'", batch.simple()),
+    };
+    if places.is_empty() {
+        return format!("INSERT INTO commits (batch, events) VALUES ({batch}, ''); COMMIT; BEGIN");
+    }
+    let events: String = places.iter().map(|(mailbox, modseq)| format!("{mailbox:016x}{modseq:016x}")).collect();
+    let events = match backend {
+        DbBackend::Postgres => format!("'\\x{events}'"),
+        _ => format!("X'{events}'"),
+    };
+    format!(
+        "UPDATE meta SET stamp = stamp + {} WHERE id = 1; \
+         INSERT INTO commits (batch, last, events) SELECT {batch}, stamp, {events} FROM meta WHERE id = 1; \
+         COMMIT; BEGIN",
+        places.len()
+    )
+}
+
+/// The least mark of this moment, in microseconds.
+fn first_of(micros: i64) -> Uuid {
+    let millis = u128::from(std::cmp::max(micros / 1_000, 0).unsigned_abs());
+    Uuid::from_u128(millis << 80)
+}
+
+async fn put_bodies<C: ConnectionTrait>(db: &C, deliveries: &[Delivery]) -> Result<(), DbErr> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for delivery in deliveries {
+        let size = delivery.body.bytes.len();
+        if bytes + size > STATEMENT {
+            statements::insert::<body::Entity, _>(db, std::mem::take(&mut rows)).await?;
+            bytes = 0;
+        }
+        bytes += size;
+        metrics::counter!(names::BYTES).increment(size as u64);
+        rows.push(body::Model {
+            id: delivery.id.0,
+            compressed: delivery.body.compressed,
+            size: signed(delivery.body.size),
+            mailboxes: i32::try_from(delivery.parts.len()).unwrap_or(i32::MAX),
+            contents: delivery.body.bytes.clone(),
+        });
+    }
+    statements::insert::<body::Entity, _>(db, rows).await
+}
+
+/// Takes one mailbox from each of these bodies, and those away that no mailbox has any more.
+async fn release_bodies<C: ConnectionTrait>(db: &C, mut gone: Vec<Uuid>) -> Result<(), DbErr> {
+    use body::Column;
+    while !gone.is_empty() {
+        gone.sort_unstable();
+        let (mut once, mut again) = (Vec::new(), Vec::new());
+        for id in gone {
+            if once.last() == Some(&id) { again.push(id) } else { once.push(id) }
+        }
+        for ids in chunks(&once) {
+            let all = || Column::Id.is_in(ids.to_vec());
+            body::Entity::update_many()
+                .col_expr(Column::Mailboxes, Expr::col(Column::Mailboxes).sub(1))
+                .filter(all())
+                .exec(db)
+                .await?;
+            body::Entity::delete_many().filter(all()).filter(Column::Mailboxes.lte(0)).exec(db).await?;
+        }
+        gone = again;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_lies_between_the_moments_beside_it() {
+        let mark = Uuid::now_v7();
+        let now = crate::clock::now_micros();
+        assert!(first_of(now - 2_000_000) < mark && mark < first_of(now + 2_000_000));
+    }
+
+    #[test]
+    fn the_commit_is_one_text() {
+        let batch = Uuid::from_u128(0x0123);
+        let text = commit_text(DbBackend::Postgres, batch, &[(1, 2), (0x10, 0xff)]);
+        assert!(text.starts_with("UPDATE meta SET stamp = stamp + 2 "), "{text}");
+        assert!(
+            text.contains(r"'\x0000000000000001000000000000000200000000000000100000000000000ff'")
+                || text.contains("00ff'"),
+            "{text}"
+        );
+        assert!(text.ends_with("COMMIT; BEGIN"));
+        assert!(commit_text(DbBackend::MySql, batch, &[]).contains("X'00000000000000000000000000000123'"));
+    }
+}
