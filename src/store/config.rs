@@ -16,6 +16,10 @@ crate::settings! {
         /// `sqlite:PATH`, or empty for `mailroom.db` in the data directory; `postgres://user:password@host/name` or
         /// `mysql://user:password@host/name` for a database server, which several nodes may share.
         pub url: String = String::new(),
+        /// Read replicas of the server in `url`, round robin: lists, messages and searches are read there where the
+        /// replica has caught up with what is read, otherwise from `url`. For one row that `url` is asked, most of the work of
+        /// a read goes elsewhere.
+        pub replicas: Vec<String> = Vec::new(),
         /// Free disk space below which mail is refused with 452; deletion and expiry go on.
         pub min_free: Bytes = Bytes::mib(256),
         /// Connections for reading. More help when many clients page through long lists at once.
@@ -39,6 +43,15 @@ impl Check for DatabaseConfig {
             ),
             // The reason and not the text, which may have a password.
             Err(why) => wrong.refuse_text("url", &why, "postgres://user:password@host:port/name, or mysql://…"),
+        }
+        for replica in &self.replicas {
+            match (Source::server(&self.url), Source::server(replica)) {
+                (Ok(Some(primary)), Ok(Some(replica))) if primary.is_like(&replica) => {}
+                // Said about the URL before, or the reason without the password.
+                (Err(_), _) => {}
+                (_, Err(why)) => wrong.refuse_text("replicas", &why, "URLs of replicas of the server in url"),
+                _ => wrong.refuse("replicas", "a replica of another engine than url has", "the same engine as url"),
+            }
         }
         wrong.least("read_connections", self.read_connections, 1);
         wrong.least("queue", self.queue, 1);

@@ -15,10 +15,11 @@ use sea_orm::{
 
 use super::columns::{self, signed, unsigned};
 use super::list::living_by_id;
+use super::messages::Scope;
 use super::replay::{Position, Replay};
 use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, source, stream, unavailable};
+use super::{Store, StoreError, stream, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::event::{Announced, Event};
@@ -38,10 +39,14 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn replay(&self, key: &MailboxKey, since: Cursor, limit: u32) -> Result<Replay, StoreError> {
-        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
-        let replay = self.replay_mailbox(&tx, key, since, limit).await.map_err(unavailable)?;
-        tx.commit().await.map_err(unavailable)?;
-        Ok(replay)
+        let scope = Scope::Mailbox(key.clone());
+        self.somewhere(async |place| {
+            let tx = self.snapshot(place, &scope).await?;
+            let replay = self.replay_mailbox(&tx, key, since, limit).await.map_err(unavailable)?;
+            tx.commit().await.map_err(unavailable)?;
+            Ok(replay)
+        })
+        .await
     }
 
     async fn replay_mailbox(
@@ -97,10 +102,13 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn replay_all(&self, since: StreamCursor, limit: u32) -> Result<Replay, StoreError> {
-        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
-        let replay = self.replay_stream(&tx, since, limit).await.map_err(unavailable)?;
-        tx.commit().await.map_err(unavailable)?;
-        Ok(replay)
+        self.somewhere(async |place| {
+            let tx = self.snapshot(place, &Scope::All).await?;
+            let replay = self.replay_stream(&tx, since, limit).await.map_err(unavailable)?;
+            tx.commit().await.map_err(unavailable)?;
+            Ok(replay)
+        })
+        .await
     }
 
     async fn replay_stream(&self, tx: &DatabaseTransaction, since: StreamCursor, limit: u32) -> Result<Replay, DbErr> {

@@ -13,9 +13,10 @@ use super::floor::{self, Span};
 use super::messages::{BodyLocation, ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
+use super::replicas::Place;
 use super::search::page::{Filling, Goes};
 use super::writer::statements::chunks;
-use super::{Bodies, Store, StoreError, columns, source, unavailable};
+use super::{Bodies, Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
@@ -71,7 +72,16 @@ impl Store {
     pub async fn list(&self, request: &ListRequest) -> Result<MessagePage, StoreError> {
         let before = request.page.as_deref().map(parse_page).transpose()?;
         let _turn = self.turn(request).await?;
-        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
+        self.somewhere(async |place| self.list_at(place, request, before).await).await
+    }
+
+    async fn list_at(
+        &self,
+        place: &Place,
+        request: &ListRequest,
+        before: Option<i64>,
+    ) -> Result<MessagePage, StoreError> {
+        let tx = self.snapshot(place, &request.scope).await?;
         let (of, position) = match &request.scope {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
                 Some(row) => {

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use entity::{body, mailbox, message};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 
 use super::bodies::{self, ReadError};
 use super::mailboxes::{Mailbox, MailboxPage};
-use super::messages::{BodyLocation, StoredMessage};
+use super::messages::{BodyLocation, Scope, StoredMessage};
 use super::search::batch;
 use super::tokens::{Life, TokenHash};
 use super::writer::statements::chunks;
@@ -105,11 +107,27 @@ impl Store {
     /// # Errors
     /// `Unavailable`, or `Damaged` when its row cannot be understood.
     pub async fn message(&self, key: &MailboxKey, id: DeliveryId) -> Result<Option<StoredMessage>, StoreError> {
-        let Some(of) = self.mailbox_row(&self.inner.read, key).await.map_err(unavailable)? else { return Ok(None) };
+        let scope = Scope::Mailbox(key.clone());
+        self.somewhere(async |place| {
+            let tx = self.snapshot(place, &scope).await?;
+            let message = self.message_in(&tx, key, id).await?;
+            tx.commit().await.map_err(unavailable)?;
+            Ok(message)
+        })
+        .await
+    }
+
+    async fn message_in(
+        &self,
+        tx: &DatabaseTransaction,
+        key: &MailboxKey,
+        id: DeliveryId,
+    ) -> Result<Option<StoredMessage>, StoreError> {
+        let Some(of) = self.mailbox_row(tx, key).await.map_err(unavailable)? else { return Ok(None) };
         let row = message::Entity::find()
             .filter(message::Column::Id.eq(id.0))
             .filter(message::Column::MailboxId.eq(of.id))
-            .one(&self.inner.read)
+            .one(tx)
             .await
             .map_err(unavailable)?;
         let now = crate::clock::now_micros();
@@ -155,7 +173,18 @@ impl Store {
 
     /// The body in the database; `NotFound` when the message went meanwhile.
     async fn body_in_table(&self, id: DeliveryId) -> Result<bytes::Bytes, StoreError> {
-        let row = body::Entity::find_by_id(id.0).one(&self.inner.read).await.map_err(unavailable)?;
+        // A body never changes: one that a replica has is the right one.
+        let mut row = None;
+        for place in self.inner.replicas.places() {
+            let found = body::Entity::find_by_id(id.0).one(self.connections(&place)).await.map_err(unavailable);
+            if place.failed(&found) {
+                continue;
+            }
+            row = found?;
+            if row.is_some() {
+                break;
+            }
+        }
         let row = row.ok_or(StoreError::NotFound)?;
         let large = row.size > READ_INLINE;
         let unpack = move || bodies::unpack(row.compressed, columns::unsigned(row.size), row.contents);

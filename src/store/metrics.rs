@@ -17,6 +17,8 @@ pub const CONFLICTS: &str = "store_conflicts_total";
 pub const FAILURES: &str = "store_batch_failures_total";
 pub const RESTARTS: &str = "store_writer_restarts_total";
 pub const FREE: &str = "store_free_bytes";
+pub const REPLICA_UP: &str = "store_replica_up";
+pub const READS: &str = "store_replica_reads_total";
 pub const LIST_HITS: &str = "store_list_cache_hits_total";
 pub const LIST_MISSES: &str = "store_list_cache_misses_total";
 
@@ -33,9 +35,15 @@ pub fn describe() {
     describe_counter!(EXPIRED, "Messages removed because their time was over or their mailbox full");
     describe_counter!(COMPACTED, Unit::Bytes, "Bytes of live records moved out of mostly dead segment files");
     describe_counter!(RECOVERED, "Deliveries taken in at start from beyond the committed end of a segment file");
+    describe_counter!(CONFLICTS, "Transactions that were in the way of another and were tried again");
     describe_counter!(FAILURES, "Batches that were not committed");
     describe_counter!(RESTARTS, "Times the writer came back after a panic");
     describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies");
+    describe_gauge!(REPLICA_UP, "Whether the read replica answers");
+    describe_counter!(
+        READS,
+        "Reads that a replica was to answer: `replica` did, `behind` it was and the primary answered"
+    );
     describe_counter!(LIST_HITS, "List pages answered from memory");
     describe_counter!(LIST_MISSES, "List pages read from the database");
 }

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod open;
 mod recent;
 pub mod replay;
+pub(crate) mod replicas;
 pub mod search;
 pub(crate) mod source;
 pub(crate) mod space;
@@ -104,6 +105,7 @@ pub struct Store {
 struct Inner {
     /// Connections that only read.
     read: DatabaseConnection,
+    replicas: replicas::Replicas,
     lanes: Lanes,
     /// Turns of those who search.
     searching: Semaphore,
@@ -288,6 +290,7 @@ impl Store {
         if let Some(search) = &self.inner.search {
             search.close().await;
         }
+        self.inner.replicas.close().await;
         let _ = self.inner.read.close_by_ref().await;
         self.inner.lock.lock().take();
     }

@@ -20,6 +20,7 @@ use super::directory::{Directory, OpenError};
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming};
 use super::lanes::Lanes;
+use super::replicas::Replicas;
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
 use super::source::Source;
@@ -58,6 +59,10 @@ impl Store {
         announce: Arc<dyn Announce>,
         faults: Faults,
     ) -> Result<Self, OpenError> {
+        let replicas = config.database.replicas.iter().map(|url| Source::server(url));
+        let replicas: Result<Vec<_>, _> = replicas.collect();
+        let replicas: Vec<Source> =
+            replicas.map_err(|why| OpenError::Url(why.to_string()))?.into_iter().flatten().collect();
         let failed = |error| OpenError::Server { place: source.to_string(), error };
         let db = source.writing().await.map_err(failed)?;
         let head = prepare_server(&db, config).await.map_err(failed)?;
@@ -89,6 +94,7 @@ impl Store {
         }
         let inner = Inner {
             read,
+            replicas: Replicas::new(&replicas, config.database.read_connections),
             lanes,
             searching: searching(config),
             shared,
@@ -132,6 +138,7 @@ impl Store {
         };
         let inner = Inner {
             read,
+            replicas: Replicas::default(),
             lanes,
             searching: searching(config),
             shared,

@@ -70,6 +70,12 @@ impl Source {
         }
     }
 
+    /// Whether both are of one engine.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// The one connection of a writer.
     ///
     /// # Errors
@@ -79,6 +85,21 @@ impl Source {
             Self::File(path) => connect::writing(path).await,
             Self::Postgres(url) => postgres(url, 1).await,
             Self::MySql(url) => mysql(url, 1).await,
+        }
+    }
+
+    /// Connections for reading that are made when they are asked for, within `patience`. None for a file.
+    pub fn reading_lazily(&self, connections: u32, patience: Duration) -> Option<DatabaseConnection> {
+        match self {
+            Self::File(_) => None,
+            Self::Postgres(url) => {
+                let pool = postgres_pool(connections, patience).connect_lazy_with(postgres_options(url));
+                Some(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+            }
+            Self::MySql(url) => {
+                let pool = mysql_pool(connections, patience).connect_lazy_with(mysql_options(url));
+                Some(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
+            }
         }
     }
 
@@ -123,45 +144,43 @@ fn without_password(url: &str) -> String {
     }
 }
 
+fn postgres_options(url: &Url<PgConnectOptions>) -> PgConnectOptions {
+    let options = url.options.clone().application_name("mailroom").statement_cache_capacity(200);
+    let options = options.options([
+        ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
+        ("default_transaction_isolation", r"read\ committed".to_owned()),
+    ]);
+    options.disable_statement_logging()
+}
+
+fn postgres_pool(connections: u32, patience: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience).test_before_acquire(false)
+}
+
 async fn postgres(url: &Url<PgConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let options = url
-        .options
-        .clone()
-        .application_name("mailroom")
-        .statement_cache_capacity(200)
-        .options([
-            ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
-            ("default_transaction_isolation", r"read\ committed".to_owned()),
-        ])
-        .disable_statement_logging();
-    let pool = PgPoolOptions::new()
-        .max_connections(connections.max(1))
-        .acquire_timeout(ACQUIRE)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(connect_error)?;
+    let pool = postgres_pool(connections, ACQUIRE).connect_with(postgres_options(url)).await.map_err(connect_error)?;
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
 
-async fn mysql(url: &Url<MySqlConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let options = url.options.clone().statement_cache_capacity(200).disable_statement_logging();
-    let pool = MySqlPoolOptions::new()
-        .max_connections(connections.max(1))
-        .acquire_timeout(ACQUIRE)
-        .test_before_acquire(false)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                if connection.execute(MYSQL_SESSION).await.is_err() {
-                    connection.execute(MARIADB_ISOLATION).await?;
-                }
-                let _ = connection.execute(MARIADB_SESSION).await;
-                Ok(())
-            })
+fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
+    url.options.clone().statement_cache_capacity(200).disable_statement_logging()
+}
+
+fn mysql_pool(connections: u32, patience: Duration) -> MySqlPoolOptions {
+    let options = MySqlPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
+    options.test_before_acquire(false).after_connect(|connection, _| {
+        Box::pin(async move {
+            if connection.execute(MYSQL_SESSION).await.is_err() {
+                connection.execute(MARIADB_ISOLATION).await?;
+            }
+            let _ = connection.execute(MARIADB_SESSION).await;
+            Ok(())
         })
-        .connect_with(options)
-        .await
-        .map_err(connect_error)?;
+    })
+}
+
+async fn mysql(url: &Url<MySqlConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
+    let pool = mysql_pool(connections, ACQUIRE).connect_with(mysql_options(url)).await.map_err(connect_error)?;
     Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
 }
 

@@ -1,0 +1,229 @@
+//! Read replicas: what a reader asks of a mailbox, or of all of them, is answered by one that has caught up with it.
+//!
+//! Before a replica is used the primary is asked for one row (the mailbox's, or that of `meta`), and the replica's own in the
+//! snapshot that is then read. So a read that follows a write, through whatever node, or a push never misses it: a replica
+//! that lags is passed over for that read. One that fails is left out until it answers again, which a task looks for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use entity::{mailbox, meta};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use tokio::task::AbortHandle;
+
+use super::messages::Scope;
+use super::source::{self, Source};
+use super::{Store, StoreError, metrics as names, unavailable};
+use crate::mail::address::MailboxKey;
+
+/// How often those that failed are asked whether they are back, and the others whether they live.
+const PROBE: Duration = Duration::from_secs(1);
+/// How long a replica may take for one look at a row. A reader waits no longer for it than that.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// See the module. Empty where there are none.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    all: Vec<Arc<Replica>>,
+    next: AtomicUsize,
+    watch: Option<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    /// Without its password.
+    name: String,
+    db: DatabaseConnection,
+    up: AtomicBool,
+}
+
+/// Where a read goes.
+#[derive(Clone, Debug)]
+pub struct Place(Option<Arc<Replica>>);
+
+impl Replicas {
+    /// Connects when they are first used: one that is away at start is one that comes back later.
+    pub fn new(sources: &[Source], connections: u32) -> Self {
+        if sources.is_empty() {
+            return Self::default();
+        }
+        let all: Vec<Arc<Replica>> = sources
+            .iter()
+            .filter_map(|source| {
+                let db = source.reading_lazily(connections, PATIENCE)?;
+                Some(Arc::new(Replica { name: source.to_string(), db, up: AtomicBool::new(true) }))
+            })
+            .collect();
+        let watched = all.clone();
+        let watch = tokio::spawn(async move {
+            loop {
+                for replica in &watched {
+                    let asked = tokio::time::timeout(PATIENCE, meta::Entity::find_by_id(1).one(&replica.db)).await;
+                    replica.is(matches!(asked, Ok(Ok(Some(_)))));
+                }
+                tokio::time::sleep(PROBE).await;
+            }
+        });
+        Self { all, next: AtomicUsize::new(0), watch: Some(watch.abort_handle()) }
+    }
+
+    /// Where to try, in this order: the next replica that lives, then the primary.
+    pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let from = self.next.fetch_add(1, Ordering::Relaxed);
+        let living = |replica: &&Arc<Replica>| replica.up.load(Ordering::Relaxed);
+        let replica =
+            self.all.iter().cycle().skip(from % self.all.len().max(1)).take(self.all.len()).find(living).cloned();
+        replica.map(|replica| Place(Some(replica))).into_iter().chain(std::iter::once(Place(None)))
+    }
+
+    /// Ends the watch and the connections.
+    pub async fn close(&self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+        for replica in &self.all {
+            let _ = replica.db.close_by_ref().await;
+        }
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl Replica {
+    fn is(&self, up: bool) {
+        metrics::gauge!(names::REPLICA_UP, "replica" => self.name.clone()).set(if up { 1.0 } else { 0.0 });
+        if self.up.swap(up, Ordering::Relaxed) != up {
+            match up {
+                true => tracing::info!(replica = self.name, "the replica answers again"),
+                false => tracing::warn!(replica = self.name, "the replica does not answer, the primary is read"),
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Whether another place is to be tried after `result`.
+    pub fn failed<T>(&self, result: &Result<T, StoreError>) -> bool {
+        match (&self.0, result) {
+            (Some(replica), Err(StoreError::Unavailable(error))) => {
+                tracing::debug!(replica = replica.name, error, "a read from the replica failed");
+                replica.is(false);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Store {
+    /// Reads at a replica, and at the primary where that fails.
+    ///
+    /// # Errors
+    /// As `read` at the last place.
+    pub(super) async fn somewhere<T>(
+        &self,
+        read: impl AsyncFn(&Place) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut result = Err(StoreError::Unavailable("there is no database".into()));
+        for place in self.inner.replicas.places() {
+            result = read(&place).await;
+            if !place.failed(&result) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// A snapshot at `place` that has everything of `scope` that was committed before now; the primary's where the replica has
+    /// not.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(super) async fn snapshot(&self, place: &Place, scope: &Scope) -> Result<DatabaseTransaction, StoreError> {
+        if let Some(replica) = &place.0 {
+            let caught_up = match scope {
+                Scope::Mailbox(key) => self.with_mailbox(replica, key).await,
+                Scope::All => self.with_stream(replica).await,
+            };
+            if let Some(tx) = caught_up.map_err(unavailable)? {
+                metrics::counter!(names::READS, "place" => "replica").increment(1);
+                return Ok(tx);
+            }
+            metrics::counter!(names::READS, "place" => "behind").increment(1);
+        }
+        source::snapshot(&self.inner.read).await.map_err(unavailable)
+    }
+
+    async fn with_mailbox(&self, replica: &Replica, key: &MailboxKey) -> Result<Option<DatabaseTransaction>, DbErr> {
+        let Some(needed) = by_address(&self.inner.read, key).await? else { return Ok(None) };
+        within(async {
+            let tx = source::snapshot(&replica.db).await?;
+            let row = by_address(&tx, key).await?;
+            // What changes nothing that is listed has no number of its own.
+            let has = row.is_some_and(|row| {
+                row == needed || (row.incarnation == needed.incarnation && row.modseq > needed.modseq)
+            });
+            Ok(has.then_some(tx))
+        })
+        .await
+    }
+
+    async fn with_stream(&self, replica: &Replica) -> Result<Option<DatabaseTransaction>, DbErr> {
+        let stamp = |row: Option<meta::Model>| row.map_or(0, |row| row.stamp);
+        let needed = stamp(meta::Entity::find_by_id(1).one(&self.inner.read).await?);
+        within(async {
+            let tx = source::snapshot(&replica.db).await?;
+            let has = stamp(meta::Entity::find_by_id(1).one(&tx).await?) >= needed;
+            Ok(has.then_some(tx))
+        })
+        .await
+    }
+
+    /// The connections of `place`.
+    pub(super) fn connections<'a>(&'a self, place: &'a Place) -> &'a DatabaseConnection {
+        place.0.as_ref().map_or(&self.inner.read, |replica| &replica.db)
+    }
+}
+
+async fn by_address<C: ConnectionTrait>(db: &C, key: &MailboxKey) -> Result<Option<mailbox::Model>, DbErr> {
+    mailbox::Entity::find().filter(mailbox::Column::Address.eq(key.as_str())).one(db).await
+}
+
+async fn within<T>(read: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    let late = |_| DbErr::Custom("the replica takes too long".into());
+    tokio::time::timeout(PATIENCE, read).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(name: &str) -> Arc<Replica> {
+        let db = DatabaseConnection::default();
+        Arc::new(Replica { name: name.to_owned(), db, up: AtomicBool::new(true) })
+    }
+
+    fn order(replicas: &Replicas) -> Vec<String> {
+        replicas.places().map(|place| place.0.map_or("primary".to_owned(), |replica| replica.name.clone())).collect()
+    }
+
+    #[test]
+    fn replicas_take_turns_and_the_primary_is_there_for_all() {
+        let replicas = Replicas { all: vec![replica("a"), replica("b")], next: AtomicUsize::new(0), watch: None };
+        assert_eq!(order(&replicas), ["a", "primary"]);
+        assert_eq!(order(&replicas), ["b", "primary"]);
+        let place = replicas.places().next().unwrap();
+        assert!(place.failed::<()>(&Err(StoreError::Unavailable("gone".into()))));
+        assert_eq!([order(&replicas), order(&replicas)], [["b", "primary"], ["b", "primary"]]);
+        assert!(!place.failed::<()>(&Err(StoreError::NotFound)));
+        assert_eq!(order(&Replicas::default()), ["primary"]);
+        assert!(!Place(None).failed::<()>(&Err(StoreError::Unavailable("the primary".into()))));
+    }
+}
