@@ -8,26 +8,29 @@ import argparse
 import subprocess
 import sys
 
+import engines
 import rows
 from machine import describe
 from table import render
 
+ALL = rows.ALL | engines.ALL
+
 
 def main():
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("only", nargs="*", help="names of rows; all without one: " + ", ".join(rows.ALL))
+    parser.add_argument("only", nargs="*", help="names of rows; all without one: " + ", ".join(ALL))
     parser.add_argument("--binary", required=True, help="the release build of mailroom")
     parser.add_argument("--constant", required=True, help="the release build of examples/constant")
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round: to try the suite itself")
     parser.add_argument("--write", metavar="FILE", help="also write the table there")
     options = parser.parse_args()
-    unknown = [name for name in options.only if name not in rows.ALL]
+    unknown = [name for name in options.only if name not in ALL]
     if unknown:
-        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(rows.ALL)}")
+        parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ALL)}")
     machine, results, broken = describe(options.binary), [], 0
-    for name in options.only or rows.ALL:
+    for name in options.only or ALL:
         try:
-            for result in rows.ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
+            for result in ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
                 print(result.line(), flush=True)
                 results.append(result)
                 write(options.write, render(machine, results, options.quick))
