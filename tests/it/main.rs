@@ -21,6 +21,7 @@ mod order;
 mod receive;
 mod retention;
 mod search;
+mod servers;
 mod slow;
 mod smtp_dialogues;
 mod sockets;

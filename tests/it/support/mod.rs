@@ -4,6 +4,7 @@
 pub mod api;
 pub mod process;
 pub mod server;
+pub mod servers;
 pub mod smtp;
 pub mod socket;
 

@@ -1,0 +1,88 @@
+//! PostgreSQL, durable as in production.
+
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use super::super::process::free_addresses;
+use super::running::{Account, Running, Words, directory};
+
+const USER: &str = "mailroom";
+
+pub struct Postgres(Running);
+
+impl Postgres {
+    pub fn start() -> Self {
+        Self::with([])
+    }
+
+    /// With settings such as `-c work_mem=1MB`, two words each.
+    pub fn with<const N: usize>(settings: [&str; N]) -> Self {
+        let ([address], directory, account) = (free_addresses(), directory(), Account::new("postgres"));
+        let data = directory.join("data");
+        account.directory(&data);
+        let data = data.to_str().expect("a path in text");
+        let initdb = programs().join("initdb");
+        Words::new([initdb.to_str().expect("text"), "--pgdata", data, "--username", USER, "--auth", "trust"])
+            .and(["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"])
+            .by(&account)
+            .run();
+        let postgres = programs().join("postgres");
+        let server = Words::new([postgres.to_str().expect("text"), "-D", data, "-h", "127.0.0.1"])
+            .and(["-p", &address.port().to_string(), "-c", "unix_socket_directories=", "-c", "fsync=on"])
+            .and(["-c", "synchronous_commit=on", "-c", "full_page_writes=on", "-c", "max_connections=1000"])
+            .and(["-c", "shared_buffers=64MB", "-c", "log_min_messages=fatal", "-c", "autovacuum_naptime=10s"])
+            .and(settings)
+            .by(&account);
+        let probe = psql(address.port(), "postgres").and(["-c", "SELECT 1"]);
+        Self(Running::start(server, probe, directory, address))
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@{}/{database}", self.0.address)
+    }
+
+    /// Runs statements, each in a transaction of its own; what they gave, a line a row, columns divided by `|`.
+    pub fn sql(&self, database: &str, text: &str) -> String {
+        psql(self.0.address.port(), database).and(["-c", text]).run()
+    }
+
+    /// Ends every connection but this one.
+    pub fn disconnect(&self) {
+        self.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()");
+    }
+
+    /// A fast shutdown: transactions under way are ended, everything is on the disk.
+    pub fn stop(&mut self) {
+        self.0.stop(Signal::INT);
+    }
+}
+
+impl Deref for Postgres {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.0
+    }
+}
+
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.0
+    }
+}
+
+fn psql(port: u16, database: &str) -> Words {
+    Words::new(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"])
+        .and(["-p", &port.to_string(), "-U", USER, "-d", database])
+        .set("PGCONNECT_TIMEOUT", "5")
+        .set("PGOPTIONS", "-c client_min_messages=warning")
+}
+
+/// Where Debian has the programs of the newest PostgreSQL.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL: scripts/setup.sh installs it");
+    let newest = versions.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    PathBuf::from(format!("/usr/lib/postgresql/{}/bin", newest.expect("a version of PostgreSQL")))
+}
