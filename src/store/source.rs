@@ -148,7 +148,7 @@ fn postgres_options(url: &Url<PgConnectOptions>) -> PgConnectOptions {
     let options = url.options.clone().application_name("mailroom").statement_cache_capacity(200);
     let options = options.options([
         ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
-        ("default_transaction_isolation", r"read\ committed".to_owned()),
+        ("default_transaction_isolation", "read committed".to_owned()),
     ]);
     options.disable_statement_logging()
 }
