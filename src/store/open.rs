@@ -70,9 +70,8 @@ impl Store {
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
         let (lanes, inboxes) = Lanes::new(WRITERS, queue(config));
-        let turn = Arc::default();
         for inbox in inboxes {
-            let (source, turn, announce) = (source.clone(), Arc::clone(&turn), announce.clone());
+            let (source, announce) = (source.clone(), announce.clone());
             let (shared, head, defaults) = (shared.clone(), head.clone(), config.defaults);
             let faults = faults.clone();
             let build = async move || {
@@ -81,7 +80,7 @@ impl Store {
                     source,
                     head,
                     mailboxes: Mailboxes::locking(),
-                    ground: Server::new(turn),
+                    ground: Server::new(),
                     in_flight: InFlight::default(),
                     shared,
                     defaults,

@@ -17,6 +17,8 @@ use super::connect;
 
 /// How long a transaction may stand still before the server ends it: a node that was stopped holds rows no longer.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
+/// Connections of a writer. It uses one at a time: the other is looked at by the pool after its transaction.
+const WRITING: u32 = 2;
 /// How long to wait for a connection before the database counts as away.
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// Said to MariaDB as it stands there; MySQL knows no limit for idle transactions and passes over it.
@@ -76,15 +78,15 @@ impl Source {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// The one connection of a writer.
+    /// The connection of a writer.
     ///
     /// # Errors
     /// When it cannot be made.
     pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::writing(path).await,
-            Self::Postgres(url) => postgres(url, 1).await,
-            Self::MySql(url) => mysql(url, 1).await,
+            Self::Postgres(url) => postgres(url, WRITING).await,
+            Self::MySql(url) => mysql(url, WRITING).await,
         }
     }
 

@@ -137,8 +137,6 @@ impl Ground for Files {
         writer.head.row.stamp
     }
 
-    fn told(&mut self) {}
-
     fn born(&mut self, at: BodyLocation) {
         self.segments.born(at.segment, at.length);
     }

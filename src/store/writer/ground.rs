@@ -46,9 +46,6 @@ pub trait Ground: Sized + 'static {
     /// A commit is settled and will be told of; the stamp of the stream after it.
     fn settled(writer: &mut Writer<Self>, done: &mut InFlight) -> i64;
 
-    /// Everyone was told how the transaction ended.
-    fn told(&mut self);
-
     /// A row points at the body at `at`.
     fn born(&mut self, at: BodyLocation);
 

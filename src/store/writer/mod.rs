@@ -206,7 +206,6 @@ impl<G: Ground> Writer<G> {
         *tries += 1;
         tracing::debug!(error = %failure, tries, "a batch was in the way of another and is tried again");
         metrics::counter!(names::CONFLICTS).increment(1);
-        self.ground.told();
         self.in_flight.again();
         tokio::time::sleep(Duration::from_millis(u64::from(rand::random_range(1..10 * *tries)))).await;
         true

@@ -239,7 +239,6 @@ impl<G: Ground> Writer<G> {
             self.shared.index.committed(done.events.len());
             guarded(|| self.announce.announce(after, done.events));
         }
-        self.ground.told();
         for (answer, verdict) in done.deliveries {
             count_refusal(verdict);
             guarded(|| answer(verdict));
@@ -250,7 +249,6 @@ impl<G: Ground> Writer<G> {
     }
 
     pub(super) fn refuse(&mut self, why: WriteFailed) {
-        self.ground.told();
         let lost = std::mem::take(&mut self.in_flight);
         for (answer, verdict) in lost.deliveries {
             // Who was refused by a rule hears that; the others hear why the batch failed.
