@@ -1,14 +1,15 @@
 //! Constructs and connects everything: the only place that knows all stages. Start, drain, stop.
 //!
 //! Called by `cli::serve` and by tests, inside a running actix system. Order of a start: operations listener (so that
-//! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners; a stop goes the other way:
-//! no new work, what was promised is finished, sockets are told 1012, the store is flushed.
+//! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners. A stop may begin with
+//! [`App::drain`], while which everything goes on and whoever sends clients here learns to send them elsewhere; then the
+//! ports are closed, what was promised is finished, sockets are told 1012, the store is flushed.
 
 mod http;
 mod status;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::Arbiter;
@@ -50,6 +51,8 @@ pub struct App {
     arbiters: Vec<Arbiter>,
     checks: AbortHandle,
     stop_within: Duration,
+    drain: Duration,
+    draining_since: OnceLock<Instant>,
 }
 
 /// What differs between a server and a test of one.
@@ -96,23 +99,52 @@ impl App {
         let ops = ops_server.addr;
         let http = web.address;
         let checks = watch_over(inbound.clone(), recorder);
-        let stop_within = config.runtime.stop_within.0;
+        let (stop_within, drain) = (config.runtime.stop_within.0, config.runtime.drain_time());
         let smtp = smtp_addresses;
-        Ok(Self { smtp, http, ops, store, inbound, status, sessions, web, ops_server, arbiters, checks, stop_within })
+        let draining_since = OnceLock::new();
+        Ok(Self {
+            smtp,
+            http,
+            ops,
+            store,
+            inbound,
+            status,
+            sessions,
+            web,
+            ops_server,
+            arbiters,
+            checks,
+            stop_within,
+            drain,
+            draining_since,
+        })
     }
 
-    /// Stops: takes nothing new, finishes what was promised, flushes. Returns within `[runtime] stop_within`.
-    pub async fn stop(self) {
-        let began = Instant::now();
+    /// Says on all sides that this server is about to stop and goes on serving for `[runtime] drain`: not ready at once,
+    /// and each HTTP answer is the last of its connection.
+    pub async fn drain(&self) {
+        self.begin_to_leave();
+        tokio::time::sleep(self.drain).await;
+    }
+
+    fn begin_to_leave(&self) -> Instant {
         self.status.set(Phase::Draining);
-        let limit = self.stop_within;
-        let left = |part: u32| (limit / part).saturating_sub(began.elapsed() / part);
-        if !self.sessions.drain(left(2)).await {
+        self.web.leave();
+        *self.draining_since.get_or_init(Instant::now)
+    }
+
+    /// Stops: closes the ports, finishes what was promised, flushes. Returns within `[runtime] stop_within`, of which a
+    /// drain is a part.
+    pub async fn stop(self) {
+        let began = self.begin_to_leave();
+        let left = || self.stop_within.saturating_sub(began.elapsed());
+        let limit = left() / 3 * 2;
+        let (ended, ()) = tokio::join!(self.sessions.drain(limit), self.web.stop(limit));
+        if !ended {
             tracing::warn!("some SMTP sessions did not end in time and are cut off");
         }
-        self.web.stop(left(2)).await;
         self.checks.abort();
-        if tokio::time::timeout(left(1), self.store.close()).await.is_err() {
+        if tokio::time::timeout(left(), self.store.close()).await.is_err() {
             tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
         }
         for arbiter in self.arbiters {
@@ -181,6 +213,8 @@ fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
         write_timeout: config.write_timeout.0,
         data_timeout: config.data_timeout.0,
         min_data_rate: config.min_data_rate.0,
+        proxies: config.proxy_protocol_from.clone().into(),
+        proxy_timeout: config.proxy_protocol_timeout.0,
     }
 }
 

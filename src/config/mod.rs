@@ -37,6 +37,18 @@ crate::settings! {
         /// How long a stop may take: what was promised is finished and flushed, idle sessions are told 421. Whatever is
         /// left at the end is cut off.
         pub stop_within: Period = Period::secs(30),
+        /// How long the ports stay open after SIGTERM, so that proxies and balancers learn of it first: `/health/ready` answers
+        /// 503 at once, and every HTTP answer ends its connection. It is a part of stop_within, at most half of it. "0s" for
+        /// a server that nothing stands in front of. SIGINT, as Ctrl-C sends it, does without.
+        pub drain: Period = Period::secs(5),
+    }
+}
+
+impl RuntimeConfig {
+    /// How long the ports stay open after SIGTERM.
+    #[must_use]
+    pub fn drain_time(&self) -> std::time::Duration {
+        self.drain.0.min(self.stop_within.0 / 2)
     }
 }
 

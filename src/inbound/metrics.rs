@@ -17,7 +17,10 @@ pub const GAPS: &str = "mailbox_gaps_total";
 /// Describes them to the recorder.
 pub fn describe() {
     describe_gauge!(CONNECTIONS_ACTIVE, "SMTP sessions that are open");
-    describe_counter!(CONNECTIONS, "SMTP connections by outcome: accepted, over the cap, over the client's cap");
+    describe_counter!(
+        CONNECTIONS,
+        "SMTP connections by outcome: accepted, over the cap, over the client's cap, without the PROXY header asked for"
+    );
     describe_counter!(REFUSED, "Recipients and messages refused, by reason");
     describe_counter!(RECEIVED, "Messages received through the final dot, by outcome");
     describe_counter!(RECEIVED_BYTES, Unit::Bytes, "Bytes of messages that were stored, as received");

@@ -1,6 +1,6 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
-//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
+//! Map: [`listener`] accepts, from a proxy after its [mod@proxy] header (pure), until its [`last_call`]; [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
 //! [`receipt`] notes one message; [`door`] admits and makes a [`delivery`];
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
@@ -15,12 +15,14 @@ pub mod everything;
 pub mod fail;
 pub mod feed;
 pub mod gate;
+pub mod last_call;
 pub mod line;
 pub mod listener;
 pub mod mailbox;
 pub mod map;
 pub mod metrics;
 pub mod policy;
+pub mod proxy;
 pub mod publisher;
 pub mod receipt;
 pub mod registry;

@@ -23,6 +23,7 @@ use super::metrics as names;
 use super::receipt::{self, Receipt};
 use crate::handoff::{Answer, Door, Refusal};
 use crate::mail::id::SessionId;
+use crate::settings::Network;
 use crate::smtp::limits::Limits;
 use crate::smtp::reply::{self, Reply};
 use crate::smtp::server::{Phase, Server, Step};
@@ -42,6 +43,9 @@ pub struct Site {
     pub write_timeout: Duration,
     pub data_timeout: Duration,
     pub min_data_rate: u64,
+    /// Peers in these networks begin with a PROXY header.
+    pub proxies: Box<[Network]>,
+    pub proxy_timeout: Duration,
 }
 
 thread_local! {
@@ -70,6 +74,7 @@ pub struct SmtpSession {
 }
 
 impl SmtpSession {
+    /// `first` is what the client said already.
     #[must_use]
     pub fn new(
         site: Arc<Site>,
@@ -78,6 +83,7 @@ impl SmtpSession {
         stream: TcpStream,
         place: Place,
         sessions: Sessions,
+        first: Vec<u8>,
     ) -> Self {
         let server = Server::new(Arc::clone(&site.limits), Arc::clone(&site.host_name));
         Self {
@@ -87,7 +93,7 @@ impl SmtpSession {
             stream: Rc::new(stream),
             server,
             out: Vec::new(),
-            rest: Vec::new(),
+            rest: first,
             room: None,
             heard_at: Instant::now(),
             data_since: None,
@@ -319,7 +325,7 @@ impl Actor for SmtpSession {
         metrics::gauge!(names::CONNECTIONS_ACTIVE).increment(1);
         tracing::debug!(session.id = %self.id, client = %self.client, "session opened");
         self.server.greet(&mut self.out);
-        self.flush(ctx);
+        self.resume(ctx);
         ctx.add_stream(Readable(Rc::clone(&self.stream)));
         ctx.run_interval((self.site.read_timeout / 4).max(Duration::from_millis(10)), Self::mind_time);
     }

@@ -24,6 +24,7 @@ use super::link::limit_unsent;
 use super::metrics;
 use super::upgrade::Http;
 use crate::inbound::gate::{Crowded, Gate, Place};
+use crate::settings::Network;
 
 /// Bytes of an answer that a client must take within `write_timeout` of keeping it waiting: some 500 a second, which
 /// the slowest link has and a client that only pretends to read has not.
@@ -59,7 +60,7 @@ struct Stall {
 pub(super) fn admit(io: TcpStream, http: &Http) -> Result<(Client, Option<SocketAddr>), DispatchError> {
     let peer = io.peer_addr().ok();
     let place = match (&http.gate, peer) {
-        (Some(gate), Some(peer)) => Some(enter(gate, peer, &io)?),
+        (Some(gate), Some(peer)) => Some(enter(gate, peer, &http.proxies, &io)?),
         _ => None,
     };
     // Answers are whole when they are written: waiting for more would only delay them.
@@ -70,10 +71,13 @@ pub(super) fn admit(io: TcpStream, http: &Http) -> Result<(Client, Option<Socket
     Ok((Client { io, place, idle_timeout, write_timeout, active, idle: None, stall, stalled: None }, peer))
 }
 
-fn enter(gate: &Arc<Gate>, peer: SocketAddr, io: &TcpStream) -> Result<Place, DispatchError> {
+/// The clients of a proxy are counted when they ask for something.
+fn enter(gate: &Arc<Gate>, peer: SocketAddr, proxies: &[Network], io: &TcpStream) -> Result<Place, DispatchError> {
     const FAREWELL: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 10\r\nconnection: close\r\n\r\n";
-    gate.enter(peer.ip()).map_err(|crowded| {
+    let is_proxy = proxies.iter().any(|network| network.contains(peer.ip()));
+    let place = if is_proxy { gate.enter_proxy() } else { gate.enter(peer.ip()) };
+    place.map_err(|crowded| {
         metrics::refused(match crowded {
             Crowded::InAll => "all",
             Crowded::FromClient => "client",

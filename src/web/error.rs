@@ -81,6 +81,7 @@ problems! {
     DomainNotAccepted, "domain-not-accepted", UNPROCESSABLE_ENTITY, "This server does not accept mail for that domain";
     UpgradeRequired, "upgrade-required", UPGRADE_REQUIRED, "This path speaks WebSocket, version 13";
     TooManySubscriptions, "too-many-subscriptions", TOO_MANY_REQUESTS, "This client has too many subscriptions";
+    TooManyRequests, "too-many-requests", TOO_MANY_REQUESTS, "This client has too many requests under way";
     TooManyMailboxes, "too-many-mailboxes", TOO_MANY_REQUESTS, "This client made many mailboxes in a short time";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The server failed on this request";
     MessageDamaged, "message-damaged", INTERNAL_SERVER_ERROR, "The stored message is damaged";
@@ -120,6 +121,14 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &HeaderValue) -> Self {
         Self { kind: Kind::MethodNotAllowed, detail: None, header: Some((ALLOW, allow.clone())) }
+    }
+
+    /// 429: one client has as many requests under way as it may have connections; with when to try again. Not 503, by which a
+    /// proxy would take this server for a failing one.
+    #[must_use]
+    pub fn too_many_requests() -> Self {
+        let header = Some((RETRY_AFTER, HeaderValue::from_static("10")));
+        Self { kind: Kind::TooManyRequests, detail: None, header }
     }
 
     /// 503: too much is being sent already; with when to try again (RFC 9110 §10.2.3).

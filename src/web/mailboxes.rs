@@ -14,7 +14,7 @@ use super::params::{self, NoParams, PageParams};
 use super::path;
 use super::state::State;
 use super::views::{CreatedMailbox, MailboxChange, MailboxList, MailboxView, NewMailboxRequest, message_ttl};
-use crate::accounts::{Access, tokens};
+use crate::accounts::{Access, forwarded, tokens};
 use crate::clock;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
@@ -35,8 +35,9 @@ pub async fn create(request: HttpRequest, state: web::Data<State>, payload: web:
     params::query::<NoParams>(&request)?;
     let asked: NewMailboxRequest = params::body(&request, payload, &state.config).await?;
     // With open mailboxes mail makes them too, which has limits of its own.
-    if let (false, Some(peer)) = (state.is_open(), request.peer_addr()) {
-        state.makers.admit(peer.ip()).map_err(Problem::too_many_mailboxes)?;
+    let client = forwarded::client(request.peer_addr(), request.headers(), &state.config.trusted_proxies);
+    if let (false, Some(client)) = (state.is_open(), client) {
+        state.makers.admit(client).map_err(Problem::too_many_mailboxes)?;
     }
     let now = Timestamp(clock::now_micros());
     let token = tokens::make().map_err(|error| {

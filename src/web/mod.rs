@@ -35,6 +35,7 @@ pub mod routes;
 pub mod server;
 pub mod state;
 pub mod static_files;
+pub mod versioned;
 pub mod views;
 pub mod wait;
 
@@ -66,7 +67,7 @@ pub fn service(
     App::new()
         .app_data(web::Data::new(state.clone()))
         .configure(|config| routes::add(config, endpoints))
-        .wrap(in_flight::Bounded::new(&state.gate))
-        .wrap(host::OwnHost::new(&state.config.allowed_hosts))
+        .wrap(in_flight::Bounded::new(&state.gate, &state.config.trusted_proxies))
+        .wrap(host::OwnHost::new(state))
         .wrap(metrics::Measure::new(endpoints.none.clone()))
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub struct State {
     pub makers: Arc<Makers>,
     /// Opens attachments to the pages that show them.
     pub part_keys: Arc<PartKeys>,
+    /// The server is about to stop: each answer says that its connection ends with it.
+    pub leaving: Arc<AtomicBool>,
     /// Becomes true when the server stops: event streams and waiting calls end.
     pub stopping: watch::Receiver<bool>,
 }

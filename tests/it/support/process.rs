@@ -35,7 +35,10 @@ pub struct Plan {
 impl Plan {
     pub fn new(data: &Path) -> Self {
         let [smtp, http, ops] = free_addresses();
-        let environment = vec![("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into())];
+        let environment = vec![
+            ("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into()),
+            ("MAILROOM__RUNTIME__DRAIN".into(), "0s".into()),
+        ];
         Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }
 
