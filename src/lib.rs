@@ -67,6 +67,7 @@
 //! | a setting | the stage's `config.rs`, which is also its documentation and its check |
 //! | a metric | the stage's `metrics.rs` |
 //! | a command | a file in `cli/` |
+//! | what stands before and around it | `nginx/`, `deploy/`, `docs/deployment.md`; checked by `tests/it/deploy/` |
 
 pub mod accounts;
 pub mod app;

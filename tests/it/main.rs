@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod cli;
 mod crash;
+mod deploy;
 mod drain;
 mod events;
 mod failures;

@@ -2,8 +2,8 @@
 //! what is wrong with it and what to do.
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
-//! `serve`. Map: [`system`] limits, memory, kernel and clock; [`ports`] who listens where; [`disk`] data directory and
-//! database.
+//! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
+//! [`ports`] who listens where; [`disk`] data directory and database.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,6 +13,8 @@ use serde::Serialize;
 use super::serve;
 
 mod disk;
+mod front;
+mod kernel;
 mod ports;
 mod system;
 
@@ -89,6 +91,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         checks.push(Check::ok("configuration", "sound"));
     }
     checks.extend(system::checks(&config));
+    checks.extend(kernel::checks());
+    checks.extend(front::checks(&config));
     checks.extend(ports::checks(&config));
     checks.extend(disk::checks(&config));
     let mut out = std::io::stdout().lock();
