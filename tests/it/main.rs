@@ -17,6 +17,7 @@ mod limits;
 mod lives;
 mod mail_through;
 mod mime;
+mod nodes;
 mod order;
 mod receive;
 mod retention;
