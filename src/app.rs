@@ -5,6 +5,7 @@
 //! [`App::drain`], while which everything goes on and whoever sends clients here learns to send them elsewhere; then the
 //! ports are closed, what was promised is finished, sockets are told 1012, the store is flushed.
 
+mod cluster;
 mod http;
 mod status;
 
@@ -16,6 +17,7 @@ use actix::Arbiter;
 use anyhow::Context as _;
 use futures_util::future::{AbortHandle, abortable};
 
+use self::cluster::Cluster;
 use self::http::{Content, Places, Web};
 use self::status::Status;
 use crate::config::Config;
@@ -36,6 +38,9 @@ use crate::telemetry::Recorder;
 /// How often singletons that died are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for what the bus still has.
+const BUS_LIMIT: Duration = Duration::from_secs(1);
+
 /// A running server.
 pub struct App {
     /// Where it listens, with the ports that were given for port 0.
@@ -49,7 +54,8 @@ pub struct App {
     web: Web,
     ops_server: Ops,
     arbiters: Vec<Arbiter>,
-    checks: AbortHandle,
+    cluster: Cluster,
+    checks: [AbortHandle; 2],
     stop_within: Duration,
     drain: Duration,
     draining_since: OnceLock<Instant>,
@@ -75,18 +81,20 @@ impl App {
         let http = startup::listen(config.http.listen.0, "HTTP", "--http")?;
         let gate = gate(&config.smtp);
         let announcer = Announcer::default();
-        let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
-        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
+        let cluster = Cluster::start(&config.redis, &announcer)?;
+        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&announcer.map), cluster.redis.clone()));
         let ops_listener = startup::listen(config.ops.listen.0, "operations", "--ops")?;
         let ops_server =
             ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
-        let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
+        let store = Store::open(&config.store(), cluster.mouth(), extras.faults).await?;
         status.opened(store.clone());
+        let reconciles = cluster.opened(&store, &config.redis);
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let policy = Policy::new(&config.mailboxes, &config.domains);
-        let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
+        let channels = cluster.bus.channels();
+        let inbound = Inbound::start(store.clone(), &announcer, &channels, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
         let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
@@ -113,7 +121,8 @@ impl App {
             web,
             ops_server,
             arbiters,
-            checks,
+            cluster,
+            checks: [checks, reconciles],
             stop_within,
             drain,
             draining_since,
@@ -143,9 +152,13 @@ impl App {
         if !ended {
             tracing::warn!("some SMTP sessions did not end in time and are cut off");
         }
-        self.checks.abort();
+        self.checks.iter().for_each(AbortHandle::abort);
         if tokio::time::timeout(left(), self.store.close()).await.is_err() {
             tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
+        }
+        // Once the store is closed nothing more is committed; the others hear of the last of it.
+        if tokio::time::timeout(left().min(BUS_LIMIT), self.cluster.bus.close()).await.is_err() {
+            tracing::warn!("the bus did not take everything in time; other nodes find it in the database");
         }
         for arbiter in self.arbiters {
             arbiter.stop();

@@ -73,6 +73,7 @@ pub mod accounts;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod handoff;
 pub mod inbound;

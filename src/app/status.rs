@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::cluster::redis::Redis;
 use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
 use crate::inbound::metrics as inbound_metrics;
@@ -16,12 +17,13 @@ pub struct Status {
     store: RwLock<Option<Store>>,
     gate: Arc<Gate>,
     map: Arc<Map>,
+    redis: Option<Redis>,
 }
 
 impl Status {
     #[must_use]
-    pub fn new(gate: Arc<Gate>, map: Arc<Map>) -> Self {
-        Self { phase: RwLock::new(Phase::Starting), store: RwLock::new(None), gate, map }
+    pub fn new(gate: Arc<Gate>, map: Arc<Map>, redis: Option<Redis>) -> Self {
+        Self { phase: RwLock::new(Phase::Starting), store: RwLock::new(None), gate, map, redis }
     }
 
     pub fn set(&self, phase: Phase) {
@@ -46,7 +48,7 @@ impl Probe for Status {
         let status = store.status();
         let failing = (!status.healthy).then(|| "the last batch could not be written".to_owned());
         let full = status.no_space.then(|| "less than [database] min_free is left: mail is answered 452".to_owned());
-        vec![
+        let mut parts = vec![
             Part::new("store", true, failing).with("queued", status.queued),
             Part::new("disk", false, full).with("free_bytes", status.free_bytes),
             Part::new("search", false, None).with("index_lag", status.index_lag),
@@ -54,7 +56,10 @@ impl Probe for Status {
                 .with("sessions", self.gate.sessions())
                 .with("bytes_in_flight", self.gate.bytes())
                 .with("active_mailboxes", self.map.active()),
-        ]
+        ];
+        // Without it this node goes on alone: degraded, not failing.
+        parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
+        parts
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges")]

@@ -18,6 +18,7 @@ pub use strangers::strangers;
 
 use std::net::SocketAddr;
 
+use crate::cluster::redis::RedisConfig;
 use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
@@ -94,6 +95,7 @@ sections! {
     database: DatabaseConfig,
     bodies: BodiesConfig,
     search: SearchConfig,
+    redis: RedisConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,

@@ -19,6 +19,7 @@ use super::mailbox::{MailboxActor, Retire, Tidy};
 use super::map::{Entry, Map, Shared};
 use super::policy::Policy;
 use crate::clock;
+use crate::cluster::redis::Channels;
 use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
@@ -65,6 +66,8 @@ const INBOX: usize = 16_384;
 const KEYS_A_QUERY: usize = 500;
 const SWEEP: Duration = Duration::from_secs(5);
 const RETIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How long what was read of a row is believed where other nodes may change it, in microseconds.
+const BELIEF: i64 = 5_000_000;
 
 struct Waiting {
     size: u64,
@@ -77,6 +80,7 @@ pub struct Registry {
     map: Arc<Map>,
     policy: Arc<Policy>,
     store: Store,
+    channels: Channels,
     idle: Duration,
     waiting: HashMap<MailboxKey, Vec<Waiting>>,
     querying: bool,
@@ -85,9 +89,9 @@ pub struct Registry {
 
 impl Registry {
     #[must_use]
-    pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, idle: Duration) -> Self {
+    pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, channels: Channels, idle: Duration) -> Self {
         let (waiting, retiring) = (HashMap::new(), HashMap::new());
-        Self { map, policy, store, idle, waiting, querying: false, retiring }
+        Self { map, policy, store, channels, idle, waiting, querying: false, retiring }
     }
 
     /// Looks up all that wait, unless a query is under way: then they join the next.
@@ -137,6 +141,8 @@ impl Registry {
         let renew = |shared: &Shared| {
             shared.used_at.store(now.0, Ordering::Relaxed);
             shared.quota.store(self.policy.has_quota(row), Ordering::SeqCst);
+            let believed = if self.store.is_shared() { now.0.saturating_add(BELIEF) } else { i64::MAX };
+            shared.believed_until.store(believed, Ordering::SeqCst);
             shared.valid_until.store(until, Ordering::SeqCst);
         };
         if self.map.with(key, |entry| renew(&entry.shared)).is_some() {
@@ -144,7 +150,7 @@ impl Registry {
         }
         let shared = Arc::<Shared>::default();
         renew(&shared);
-        let actor = MailboxActor::new(key.clone(), Arc::clone(&shared), self.store.clone());
+        let actor = MailboxActor::new(key.clone(), Arc::clone(&shared), self.store.clone(), self.channels.clone());
         let addr = MailboxActor::start_in_arbiter(arbiter, move |_| actor);
         self.map.insert(key.clone(), Entry { addr, shared });
     }

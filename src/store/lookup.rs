@@ -1,5 +1,6 @@
 //! Reading mailboxes, one message, a body. What has ended is not there, although retention may not have removed it yet.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::tokens::{Life, TokenHash};
 use super::writer::statements::chunks;
 use super::{Bodies, Store, StoreError, columns, unavailable};
 use crate::mail::address::MailboxKey;
+use crate::mail::cursor::Cursor;
 use crate::mail::id::DeliveryId;
 use crate::mail::time::Timestamp;
 
@@ -35,6 +37,27 @@ impl Store {
             found.extend(query.all(&self.inner.read).await.map_err(unavailable)?);
         }
         Ok(self.living(found))
+    }
+
+    /// Where the mailboxes of those keys stand that have a row, ended or not; always as the primary has it.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn places(&self, keys: &[MailboxKey]) -> Result<HashMap<MailboxKey, Cursor>, StoreError> {
+        use mailbox::Column;
+        let keys: Vec<&str> = keys.iter().map(MailboxKey::as_str).collect();
+        let mut found = HashMap::with_capacity(keys.len());
+        for keys in chunks(&keys) {
+            let query =
+                mailbox::Entity::find().select_only().columns([Column::Address, Column::Incarnation, Column::Modseq]);
+            let query = query.filter(Column::Address.is_in(keys.to_vec())).into_tuple::<(String, i64, i64)>();
+            for (address, incarnation, modseq) in query.all(&self.inner.read).await.map_err(unavailable)? {
+                let (incarnation, modseq) = (columns::unsigned(incarnation), columns::unsigned(modseq));
+                let cursor = Cursor { lineage: self.inner.shared.lineage, incarnation, modseq };
+                found.insert(MailboxKey::from_stored(&address), cursor);
+            }
+        }
+        Ok(found)
     }
 
     /// The mailbox of this address; none while nothing was received or made.

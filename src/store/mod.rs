@@ -46,9 +46,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use entity::meta;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, EntityTrait};
 use tokio::sync::Semaphore;
 
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
@@ -63,6 +64,7 @@ pub use search::config::SearchConfig;
 
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
+use crate::mail::event::Announced;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Listed;
 use crate::mail::time::Timestamp;
@@ -171,6 +173,30 @@ impl Store {
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
         StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
+    }
+
+    /// Whether other nodes may write to the database: nothing that was read from it stays true by itself.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.bodies, Bodies::Table)
+    }
+
+    /// As [`Store::stream_head`], with what other nodes did.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn stream_now(&self) -> Result<StreamCursor, StoreError> {
+        if !self.is_shared() {
+            return Ok(self.stream_head());
+        }
+        let row = meta::Entity::find_by_id(1).one(&self.inner.read).await.map_err(unavailable)?;
+        let row = row.ok_or_else(|| StoreError::Unavailable("the head of the database is missing".into()))?;
+        Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
+    }
+
+    /// Another node committed this: what was kept of the mailboxes is not true any more.
+    pub fn told(&self, events: &[Arc<Announced>]) {
+        self.inner.shared.tokens.ended(events.iter().map(AsRef::as_ref));
     }
 
     /// Makes a mailbox by a call.

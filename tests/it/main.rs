@@ -19,6 +19,7 @@ mod limits;
 mod lives;
 mod mail_through;
 mod mime;
+mod nodes;
 mod order;
 mod proxies;
 mod receive;

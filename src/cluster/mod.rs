@@ -1,0 +1,9 @@
+//! What several nodes share: the bus between them, a second level of cached pages, limits for each client ([`redis`],
+//! [`limits`]).
+//!
+//! Built by `app`, which connects it with the other stages; `inbound` follows [`redis::Channels`], `inbound`, `sockets` and
+//! `web` ask [`limits`]. Invariant: nothing here is needed for an answer to be right. What is away is done without, within
+//! a bounded time, and nobody waits for it again until it is back.
+
+pub mod metrics;
+pub mod redis;
