@@ -64,7 +64,7 @@ impl Store {
         let replicas: Vec<Source> =
             replicas.map_err(|why| OpenError::Url(why.to_string()))?.into_iter().flatten().collect();
         let failed = |error| OpenError::Server { place: source.to_string(), error };
-        let db = source.writing().await.map_err(failed)?;
+        let db = source.session().await.map_err(failed)?;
         let head = prepare_server(&db, config).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;

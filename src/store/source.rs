@@ -78,6 +78,14 @@ impl Source {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
+    /// One connection, for what is of one session.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn session(&self) -> Result<DatabaseConnection, DbErr> {
+        self.reading(1).await
+    }
+
     /// The connection of a writer.
     ///
     /// # Errors

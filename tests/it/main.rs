@@ -5,6 +5,7 @@ mod api;
 mod backup;
 mod check;
 mod cli;
+mod cluster;
 mod crash;
 mod deploy;
 mod drain;

@@ -239,14 +239,14 @@ impl Writer<Server> {
     }
 }
 
-/// Takes the next stamps, leaves the mark and commits.
+/// Takes the next stamps, leaves the mark, commits, and opens an empty transaction, which the driver believes this one to be.
 fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String {
     let batch = match backend {
         DbBackend::Postgres => format!("'{batch}'"),
         _ => format!("X'{}'", batch.simple()),
     };
     if places.is_empty() {
-        return format!("INSERT INTO commits (batch, events) VALUES ({batch}, ''); COMMIT");
+        return format!("INSERT INTO commits (batch, events) VALUES ({batch}, ''); COMMIT; BEGIN");
     }
     let events: String = places.iter().map(|(mailbox, modseq)| format!("{mailbox:016x}{modseq:016x}")).collect();
     let events = match backend {
@@ -256,7 +256,7 @@ fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String
     format!(
         "UPDATE meta SET stamp = stamp + {} WHERE id = 1; \
          INSERT INTO commits (batch, last, events) SELECT {batch}, stamp, {events} FROM meta WHERE id = 1; \
-         COMMIT",
+         COMMIT; BEGIN",
         places.len()
     )
 }
@@ -332,7 +332,7 @@ mod tests {
                 || text.contains("00ff'"),
             "{text}"
         );
-        assert!(text.ends_with("COMMIT"));
+        assert!(text.ends_with("COMMIT; BEGIN"));
         assert!(commit_text(DbBackend::MySql, batch, &[]).contains("X'00000000000000000000000000000123'"));
     }
 }

@@ -1,7 +1,7 @@
 //! What stands around the server in production: nginx in front, compose, Kubernetes, Prometheus, each read by its own tools.
 
 mod files;
-mod nginx;
+pub mod nginx;
 mod rolling;
 
 use std::path::{Path, PathBuf};

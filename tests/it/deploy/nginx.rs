@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use awc::http::{Method, StatusCode};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
@@ -24,6 +26,25 @@ pub struct Nginx {
     pub https: SocketAddr,
     pub smtp: SocketAddr,
     directory: tempfile::TempDir,
+}
+
+/// With everything but how to test it.
+fn command(directory: &Path) -> Command {
+    let mut globals = format!("daemon off; pid {}/pid;", directory.display());
+    if rustix::process::geteuid().is_root() {
+        // Workers of another user could not read the test's directory.
+        globals.push_str(" user root;");
+    }
+    let mut command = program("nginx");
+    command.arg("-c").arg(directory.join("nginx.conf")).arg("-g").arg(globals);
+    command
+}
+
+/// In a process group of its own, so that the workers can be killed with their master.
+fn spawn(directory: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("error.log")).unwrap();
+    let mut command = command(directory);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn().expect("nginx starts")
 }
 
 /// Replaces what must be there.
@@ -101,25 +122,35 @@ impl Nginx {
         let directory = tempfile::tempdir().unwrap();
         let ports = free_addresses();
         configure(directory.path(), ports, http, smtp);
-        let mut globals = format!("daemon off; pid {}/pid;", directory.path().display());
-        if rustix::process::geteuid().is_root() {
-            // Workers of another user could not read the test's directory.
-            globals.push_str(" user root;");
-        }
-        let file = directory.path().join("nginx.conf");
-        let command = || {
-            let mut command = program("nginx");
-            command.arg("-c").arg(&file).arg("-g").arg(&globals);
-            command
-        };
-        let said = run(command().arg("-t"));
+        let said = run(command(directory.path()).arg("-t"));
         assert!(said.contains("test is successful") && !said.contains("[warn]"), "{said}");
-        let log = fs::File::create(directory.path().join("error.log")).unwrap();
-        let child = command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("nginx starts");
+        let child = spawn(directory.path());
         let [http, https, _, smtp] = ports;
         let nginx = Self { child, http, https, smtp, directory };
-        until("nginx listens", async || tokio::net::TcpStream::connect(http).await.is_ok()).await;
+        nginx.listens().await;
         nginx
+    }
+
+    async fn listens(&self) {
+        until("nginx listens", async || tokio::net::TcpStream::connect(self.http).await.is_ok()).await;
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
+    /// SIGKILL, the workers too.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("is gone");
+    }
+
+    /// Starts it again where it was.
+    pub async fn restart(&mut self) {
+        self.child = spawn(self.directory.path());
+        self.listens().await;
     }
 
     pub fn log(&self) -> String {
@@ -141,11 +172,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(id) = id {
-            // SIGTERM: the master takes its workers with it.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         let _ = self.child.wait();
     }
 }

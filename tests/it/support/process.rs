@@ -118,6 +118,15 @@ impl Process {
         rustix::process::kill_process(id.expect("a process id"), signal).expect("a process of ours");
     }
 
+    /// SIGSTOP: it stands still and keeps everything that it holds.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
     /// SIGTERM, and how it ended.
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
