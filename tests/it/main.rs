@@ -9,6 +9,7 @@ mod cluster;
 mod crash;
 mod deploy;
 mod drain;
+mod engines;
 mod events;
 mod failures;
 mod feeds;
