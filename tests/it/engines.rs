@@ -183,3 +183,19 @@ async fn a_server_that_could_not_take_the_largest_message_is_refused_at_start() 
     config.largest = Bytes::mib(5);
     Store::open(&config, Arc::new(Heard::default()), Faults::default()).await.unwrap().close().await;
 }
+
+#[test]
+fn what_is_left_out_on_database_servers_exists_and_says_why() {
+    let list = include_str!("files_only.txt");
+    let names = list.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    for line in names {
+        let (name, why) = line.split_once(' ').unwrap_or_else(|| panic!("{line}: why?"));
+        assert!(!why.is_empty());
+        let (module, test) = name.split_once("::").unwrap_or_else(|| panic!("{name} is no module"));
+        let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+        let text = std::fs::read_to_string(tests.join(format!("{module}.rs")))
+            .or_else(|_| std::fs::read_to_string(tests.join(module).join("mod.rs")))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(test.is_empty() || text.contains(&format!("fn {test}")), "{name} is not there");
+    }
+}

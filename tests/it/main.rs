@@ -31,6 +31,7 @@ mod servers;
 mod slow;
 mod smtp_dialogues;
 mod sockets;
+mod stopped;
 mod store_suite;
 mod support;
 mod sync_fails;

@@ -109,10 +109,9 @@ impl Inbox {
                     metrics::counter!(names::REFUSED, "reason" => "failed").increment(1);
                     (incoming.done)(Err(WriteFailed::Failed));
                 }
-                Some(request) = self.requests.recv() => match request {
-                    Request::Close(reply) => self.closed = Some(reply),
-                    // Dropping it tells its caller.
-                    _ => {}
+                // Dropping any other tells its caller.
+                Some(request) = self.requests.recv() => if let Request::Close(reply) = request {
+                    self.closed = Some(reply);
                 },
                 else => std::future::pending().await,
             }
