@@ -40,7 +40,17 @@ need python3 python3
 if [ "$purpose" = test ]; then
     need swaks swaks
     need strace strace
-    need util-linux unshare
+    need util-linux unshare setsid setpriv
+    need bash bash
+    need_file postgresql /usr/lib/postgresql/*/bin/postgres
+    need_file postgresql-client /usr/lib/postgresql/*/bin/psql
+    need mariadb-server mariadbd mariadb-install-db
+    need mariadb-client mariadb mariadb-dump
+    need redis-server redis-server
+    need redis-tools redis-cli
+    need rabbitmq-server rabbitmqctl
+    need nginx nginx
+    need_file libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
     need chromium chromium
     need nodejs node
     need npm npm

@@ -126,6 +126,7 @@ impl Config {
                 max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
                 when_full: mailboxes.when_full.into(),
             },
+            largest: self.smtp.max_message_size,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod compaction;
 pub mod config;
 pub mod connect;
 pub mod directory;
+pub mod engine;
 pub mod events;
 pub mod faults;
 mod floor;

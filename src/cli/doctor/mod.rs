@@ -3,7 +3,7 @@
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
 //! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
-//! [`ports`] who listens where; [`disk`] data directory and database.
+//! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::serve;
 
+mod database;
 mod disk;
 mod front;
 mod kernel;
@@ -94,7 +95,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     checks.extend(kernel::checks());
     checks.extend(front::checks(&config));
     checks.extend(ports::checks(&config));
-    checks.extend(disk::checks(&config));
+    // With a database server nothing lies in the data directory.
+    checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;

@@ -44,6 +44,7 @@ pub struct Files {
 
 impl Ground for Files {
     const ALONE: bool = true;
+    const LIMIT: Option<Duration> = None;
 
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
         let now = crate::clock::now_micros();

@@ -67,6 +67,7 @@ impl Server {
 
 impl Ground for Server {
     const ALONE: bool = false;
+    const LIMIT: Option<Duration> = Some(Duration::from_secs(30));
 
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
         let now = crate::clock::now_micros();

@@ -26,8 +26,11 @@ fn sizes(backend: DbBackend) -> &'static [usize] {
     if backend == DbBackend::Sqlite { &SIZES } else { &FAR_SIZES }
 }
 
+/// Engine, table or purpose, and number of rows of a text.
+type Which = (Discriminant<DbBackend>, &'static str, usize);
+
 thread_local! {
-    static TEXTS: RefCell<HashMap<(Discriminant<DbBackend>, &'static str, usize), String>> = RefCell::default();
+    static TEXTS: RefCell<HashMap<Which, String>> = RefCell::default();
 }
 
 /// Inserts rows of any table.

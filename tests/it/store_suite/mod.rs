@@ -3,7 +3,10 @@
 
 mod basics;
 mod cache;
+mod contents;
 mod failures;
+mod nodes;
+mod outages;
 mod recovery;
 mod replay;
 mod retention;
@@ -31,7 +34,32 @@ macro_rules! everywhere {
     };
 }
 
+/// What only a database server can do: serve several nodes.
+macro_rules! on_servers {
+    ($($file:ident: $($name:ident)*;)*) => {
+        everywhere!(@on between_postgres Postgres $($file: $($name)*;)*);
+        everywhere!(@on between_mariadb MariaDb $($file: $($name)*;)*);
+    };
+}
+
+on_servers! {
+    nodes:
+        two_nodes_write_to_the_same_mailboxes_at_once
+        two_nodes_expire_at_once_and_each_message_goes_once
+        a_message_that_both_delete_goes_once
+        a_quota_is_exact_however_many_nodes_deliver
+        a_mailbox_that_both_make_by_mail_is_one;
+    outages:
+        killed_connections_lose_nothing_and_repeat_nothing
+        a_database_that_is_away_is_said_so_and_comes_back;
+}
+
 everywhere! {
+    contents:
+        text_that_an_engine_could_refuse
+        the_longest_of_everything
+        addresses_that_an_engine_could_take_for_one
+        a_body_of_10_mib_that_does_not_compress;
     basics:
         what_was_put_in_is_listed_and_reads_back_byte_for_byte
         several_mailboxes_share_one_body_and_one_commit

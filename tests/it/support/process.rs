@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::servers::Engine;
 use super::{Api, PATIENCE, POLL, SmtpClient};
 
 /// Killed when dropped.
@@ -35,10 +36,14 @@ pub struct Plan {
 impl Plan {
     pub fn new(data: &Path) -> Self {
         let [smtp, http, ops] = free_addresses();
-        let environment = vec![
+        let mut environment = vec![
             ("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into()),
             ("MAILROOM__RUNTIME__DRAIN".into(), "0s".into()),
         ];
+        let url = Engine::chosen().database(data).url;
+        if !url.is_empty() {
+            environment.push(("MAILROOM__DATABASE__URL".into(), url));
+        }
         Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }
 
