@@ -40,6 +40,7 @@ need python3 python3
 if [ "$purpose" = test ]; then
     need swaks swaks
     need strace strace
+    need redis-server redis-server redis-cli
     need util-linux unshare
     need chromium chromium
     need nodejs node

@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["mail", "settings", "cluster", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
     ("telemetry", &["settings", "cluster", "inbound", "outbound", "store", "sockets", "web"]),
     ("ops", &["accounts", "clock", "settings", "telemetry"]),
-    ("cli", &["app", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
+    ("cli", &["app", "cluster", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
     ("main", &["cli"]),
 ];
 
