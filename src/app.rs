@@ -20,6 +20,7 @@ use futures_util::future::{AbortHandle, abortable};
 use self::cluster::Cluster;
 use self::http::{Content, Places, Web};
 use self::status::Status;
+use crate::cluster::limits::Limits as ClientLimits;
 use crate::config::Config;
 use crate::inbound::Inbound;
 use crate::inbound::announcer::Announcer;
@@ -96,9 +97,15 @@ impl App {
         let channels = cluster.bus.channels();
         let inbound = Inbound::start(store.clone(), &announcer, &channels, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
-        let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
+        let limits = cluster.limits(&config);
+        let content = Content {
+            store: store.clone(),
+            inbound: inbound.clone(),
+            limits: limits.clone(),
+            smtp: smtp_addresses.clone(),
+        };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
-        let site = Arc::new(site(&config.smtp, gate, &inbound));
+        let site = Arc::new(site(&config.smtp, gate, &inbound, limits));
         let sessions = Sessions::default();
         for listener in smtp {
             listener.serve(&site, &sessions, &handles)?;
@@ -206,7 +213,7 @@ fn gate(config: &SmtpConfig) -> Arc<Gate> {
     Gate::new(config.into())
 }
 
-fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
+fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, client_limits: ClientLimits) -> Site {
     let limits = Limits {
         max_message_size: config.max_message_size.as_usize(),
         max_recipients: config.max_recipients,
@@ -221,6 +228,7 @@ fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
         door: Arc::new(inbound.door(config.commit_timeout.0)),
         gate,
         limits: Arc::new(limits),
+        client_limits,
         host_name: host_name(config).into(),
         read_timeout: config.read_timeout.0,
         write_timeout: config.write_timeout.0,

@@ -33,13 +33,14 @@
 //! | [`smtp`] | mail; pure |
 //! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
+//! | [`cluster`] | mail, supervise; alone names Redis |
 //! | [`handoff`], [`supervise`] | mail, actix |
-//! | [`inbound`] | mail, smtp, store, clock, handoff, supervise |
+//! | [`inbound`] | mail, smtp, store, cluster, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |
-//! | [`sockets`] | mail, accounts, inbound; `session.rs` alone names actix-web-actors |
-//! | [`web`] | mail, store, accounts, handoff, inbound, sockets |
+//! | [`sockets`] | mail, accounts, cluster, inbound; `session.rs` alone names actix-web-actors |
+//! | [`web`] | mail, store, accounts, cluster, handoff, inbound, sockets |
 //! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
-//! | [`cli`] | app, config, mail, smtp, store, startup, telemetry |
+//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!
 //! "Pure" means: no actors, sockets, database, log, metrics or clock; bytes and times come in, replies and events go out. Every

@@ -1,15 +1,25 @@
 //! Connects this node with the others: what it committed goes to the bus, what they did comes to its actors.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use futures_util::future::{AbortHandle, abortable};
+use bytes::Bytes;
+use futures_util::future::{AbortHandle, BoxFuture, abortable};
 use tokio::sync::Notify;
 
+use crate::cluster::limits::Limits;
+use crate::cluster::redis::pages::Pages;
 use crate::cluster::redis::{Bus, Hint, Listener, Redis, RedisConfig};
+use crate::config::Config;
 use crate::inbound::announcer::Announcer;
 use crate::inbound::reconcile::Reconcile;
 use crate::mail::event::Announced;
+use crate::store::pages::SecondLevel;
 use crate::store::{Announce, Store};
+use crate::web::messages;
+
+/// How long pages are warmed up, beside everything else, after a start.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// What is there of a cluster; of a node alone, nothing.
 pub struct Cluster {
@@ -18,6 +28,9 @@ pub struct Cluster {
     announcer: Announcer,
     ear: Arc<Ear>,
 }
+
+/// The second level of the store's cache of pages.
+struct Shelf(Pages);
 
 /// Told by the store of every commit: the actors here first, then the other nodes.
 struct Mouth {
@@ -49,6 +62,13 @@ impl Cluster {
         Ok(Self { redis, bus, announcer: announcer.clone(), ear })
     }
 
+    /// What each client network may do, counted over all nodes where there is a Redis.
+    #[must_use]
+    pub fn limits(&self, config: &Config) -> Limits {
+        let shared = self.redis.clone().map(|redis| (redis, config.redis.prefix.as_str()));
+        Limits::new(&config.limits, config.http.mailboxes_per_minute, shared)
+    }
+
     /// What the store announces to.
     #[must_use]
     pub fn mouth(&self) -> Arc<dyn Announce> {
@@ -57,6 +77,9 @@ impl Cluster {
 
     /// The store is open. Where other nodes write to its database, what is told here is compared with it from now on.
     pub fn opened(&self, store: &Store, config: &RedisConfig) -> AbortHandle {
+        if let Some(redis) = &self.redis {
+            store.share_pages(Arc::new(Shelf(Pages::start(redis.clone(), &config.prefix, config.page_life.0))));
+        }
         // It is opened once.
         let _ = self.ear.store.set(store.clone());
         let reconcile = Reconcile {
@@ -70,8 +93,34 @@ impl Cluster {
         let (run, handle) = abortable(reconcile.run());
         if store.is_shared() {
             actix::spawn(run);
+            let (store, redis) = (store.clone(), self.redis.clone());
+            actix::spawn(async move {
+                connected(redis.as_ref()).await;
+                messages::warm(&store, WARM_UP).await;
+            });
         }
         handle
+    }
+}
+
+/// Waits for the first answer of Redis, for a moment.
+async fn connected(redis: Option<&Redis>) {
+    const TRIES: u32 = 50;
+    for _ in 0..TRIES {
+        if redis.is_none_or(Redis::is_up) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl SecondLevel for Shelf {
+    fn get<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Bytes>> {
+        Box::pin(self.0.get(name))
+    }
+
+    fn keep(&self, name: &str, page: Bytes) {
+        self.0.keep(name, page);
     }
 }
 

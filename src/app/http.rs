@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::accounts::part_keys::PartKeys;
 use crate::accounts::{self, origin};
+use crate::cluster::limits::Limits;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
 use crate::inbound::gate::{Caps, Gate};
@@ -64,6 +65,7 @@ impl Places {
 pub struct Content {
     pub store: Store,
     pub inbound: Inbound,
+    pub limits: Limits,
     /// Addresses that SMTP listens on.
     pub smtp: Vec<SocketAddr>,
 }
@@ -102,7 +104,7 @@ impl Web {
             inbound: content.inbound,
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
-            makers: Arc::new(web::makers::Makers::new(http.mailboxes_per_minute)),
+            limits: content.limits.clone(),
             part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
             leaving: Arc::clone(&leaving),
             stopping: stops.clone(),
@@ -122,6 +124,7 @@ impl Web {
             idle_timeout: web::params::MAX_WAIT.max(http.keep_alive.0).max(http.heartbeat.0) + Duration::from_secs(60),
             gate: Some(gate),
             proxies: http.trusted_proxies.clone().into(),
+            limits: content.limits,
             stopping: Some(stops),
         };
         let clients = sockets.clone();

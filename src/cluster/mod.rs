@@ -5,5 +5,6 @@
 //! `web` ask [`limits`]. Invariant: nothing here is needed for an answer to be right. What is away is done without, within
 //! a bounded time, and nobody waits for it again until it is back.
 
+pub mod limits;
 pub mod metrics;
 pub mod redis;

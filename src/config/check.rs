@@ -31,7 +31,18 @@ pub fn check(config: &Config) -> Findings {
     check_ops(config, &mut findings);
     check_proxies(config, &mut findings);
     check_stop(config, &mut findings);
+    check_cluster(config, &mut findings);
     findings
+}
+
+/// Redis carries what other nodes do, which there are only on a database server.
+fn check_cluster(config: &Config, findings: &mut Findings) {
+    let is_server = ["postgres", "postgresql", "mysql", "mariadb"]
+        .iter()
+        .any(|scheme| config.database.url.split_once("://").is_some_and(|(found, _)| found == *scheme));
+    if !config.redis.url.is_empty() && !is_server {
+        findings.warning("redis.url", "there are no other nodes on SQLite: Redis serves limits alone");
+    }
 }
 
 impl Findings {
@@ -252,7 +263,7 @@ mod tests {
     }
 
     /// Amounts of which nothing at all makes sense.
-    const MAY_BE_NONE: [&str; 7] = [
+    const MAY_BE_NONE: [&str; 13] = [
         "smtp.min_data_rate",
         "database.min_free",
         "database.list_cache",
@@ -260,6 +271,12 @@ mod tests {
         "http.workers",
         "http.mailboxes_per_minute",
         "runtime.drain",
+        "limits.requests",
+        "limits.requests_burst",
+        "limits.connections",
+        "limits.connections_burst",
+        "limits.messages",
+        "limits.messages_burst",
     ];
 
     #[test]

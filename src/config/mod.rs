@@ -18,6 +18,7 @@ pub use strangers::strangers;
 
 use std::net::SocketAddr;
 
+use crate::cluster::limits::LimitsConfig;
 use crate::cluster::redis::RedisConfig;
 use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
@@ -96,6 +97,7 @@ sections! {
     bodies: BodiesConfig,
     search: SearchConfig,
     redis: RedisConfig,
+    limits: LimitsConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,

@@ -15,13 +15,14 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::gate::Crowded;
+use super::gate::{Crowded, Place};
 use super::last_call;
 use super::metrics as names;
 use super::proxy::{self, Heard, Malformed};
 use super::session::{Drain, Site, SmtpSession};
+use crate::cluster::limits::Kind;
 use crate::mail::id::SessionId;
-use crate::smtp::reply;
+use crate::smtp::reply::{self, Reply};
 
 /// A bound listener.
 pub struct Listener {
@@ -142,7 +143,7 @@ fn receive(stream: TcpStream, peer: IpAddr, site: &Arc<Site>, sessions: &Session
     }
     // As many may be on their way to being a session as there may be sessions.
     let Some(waiting) = Waiting::begin(sessions, site.gate.max_sessions()) else {
-        return turn_away(&stream, peer, Crowded::InAll);
+        return turn_away(&stream, peer, "over_cap", reply::TOO_MANY_SESSIONS);
     };
     let (site, sessions) = (Arc::clone(site), sessions.clone());
     actix::spawn(async move {
@@ -207,8 +208,27 @@ impl Drop for Waiting {
 fn open(stream: TcpStream, client: IpAddr, first: Vec<u8>, site: &Arc<Site>, sessions: &Sessions) {
     let place = match site.gate.enter(client) {
         Ok(place) => place,
-        Err(crowded) => return turn_away(&stream, client, crowded),
+        Err(Crowded::InAll) => return turn_away(&stream, client, "over_cap", reply::TOO_MANY_SESSIONS),
+        Err(Crowded::FromClient) => {
+            return turn_away(&stream, client, "over_client_cap", reply::TOO_MANY_SESSIONS_FROM_CLIENT);
+        }
     };
+    match site.client_limits.admit_now(Kind::Connections, client) {
+        Some(Ok(())) => greet(stream, client, first, place, site, sessions),
+        Some(Err(_)) => turn_away(&stream, client, "over_rate", reply::TOO_MANY_CONNECTIONS),
+        None => {
+            let (site, sessions) = (Arc::clone(site), sessions.clone());
+            actix::spawn(async move {
+                match site.client_limits.admit(Kind::Connections, client).await {
+                    Ok(()) => greet(stream, client, first, place, &site, &sessions),
+                    Err(_) => turn_away(&stream, client, "over_rate", reply::TOO_MANY_CONNECTIONS),
+                }
+            });
+        }
+    }
+}
+
+fn greet(stream: TcpStream, client: IpAddr, first: Vec<u8>, place: Place, site: &Arc<Site>, sessions: &Sessions) {
     metrics::counter!(names::CONNECTIONS, "outcome" => "accepted").increment(1);
     // Replies are whole when they are written: waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
@@ -217,11 +237,7 @@ fn open(stream: TcpStream, client: IpAddr, first: Vec<u8>, site: &Arc<Site>, ses
     sessions.open.lock().insert(id.0, addr);
 }
 
-fn turn_away(stream: &TcpStream, client: IpAddr, crowded: Crowded) {
-    let (outcome, farewell) = match crowded {
-        Crowded::InAll => ("over_cap", reply::TOO_MANY_SESSIONS),
-        Crowded::FromClient => ("over_client_cap", reply::TOO_MANY_SESSIONS_FROM_CLIENT),
-    };
+fn turn_away(stream: &TcpStream, client: IpAddr, outcome: &'static str, farewell: Reply) {
     metrics::counter!(names::CONNECTIONS, "outcome" => outcome).increment(1);
     tracing::debug!(%client, outcome, "turned away");
     let mut line = Vec::new();

@@ -22,7 +22,8 @@ pub fn describe() {
     describe_gauge!(CONNECTIONS_ACTIVE, "SMTP sessions that are open");
     describe_counter!(
         CONNECTIONS,
-        "SMTP connections by outcome: accepted, over the cap, over the client's cap, without the PROXY header asked for"
+        "SMTP connections by outcome: accepted, over the cap, over the client's cap, over the rate of its network, without the \
+         PROXY header asked for"
     );
     describe_counter!(REFUSED, "Recipients and messages refused, by reason");
     describe_counter!(RECEIVED, "Messages received through the final dot, by outcome");

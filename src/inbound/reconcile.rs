@@ -45,7 +45,7 @@ impl Reconcile {
         loop {
             let began = Instant::now();
             let outcome = match self.compare().await {
-                Ok(found) if found == 0 => "agreed",
+                Ok(0) => "agreed",
                 Ok(found) => {
                     tracing::debug!(found, "other nodes did what the bus did not tell");
                     metrics::counter!(names::FOUND).increment(found);

@@ -107,7 +107,7 @@ impl Kind {
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "The message must be text"),
             Self::TooManySubscriptions => ("too-many-subscriptions", 429, "This client has too many subscriptions"),
             Self::Unavailable => ("unavailable", 503, "The server is busy or stopping: try again shortly"),
-            Self::TooManyRequests => ("too-many-requests", 429, "This client has too many requests under way"),
+            Self::TooManyRequests => ("too-many-requests", 429, "This client asks for more than it may"),
             Self::BadHandshake => ("bad-handshake", 400, "This is not a WebSocket handshake"),
             Self::ForeignHost => ("foreign-host", 421, "This server is not known under that host name"),
             Self::ForeignOrigin => ("foreign-origin", 403, "Requests from pages of other sites are not answered"),

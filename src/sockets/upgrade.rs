@@ -29,6 +29,7 @@ use super::registry::Member;
 use super::{Shared, Sockets, metrics, session};
 use crate::accounts::forwarded::{self, Forwarded, Turned};
 use crate::accounts::origin;
+use crate::cluster::limits::{self, Limits};
 use crate::inbound::gate::{Gate, Share};
 use crate::settings::Network;
 
@@ -53,6 +54,8 @@ pub struct Http {
     pub gate: Option<Arc<Gate>>,
     /// Proxies that are believed about who asks.
     pub proxies: Arc<[Network]>,
+    /// What each client network may do.
+    pub limits: Limits,
     /// Closes idle connections when it becomes true, and the others after their answer.
     pub stopping: Option<watch::Receiver<bool>>,
 }
@@ -66,6 +69,7 @@ impl Default for Http {
             idle_timeout: Duration::from_secs(360),
             gate: None,
             proxies: Arc::from([]),
+            limits: Limits::none(),
             stopping: None,
         }
     }
@@ -94,7 +98,7 @@ where
     B: MessageBody + 'static,
 {
     let shared = sockets.shared;
-    let behind = Behind { gate: http.gate.clone(), proxies: Arc::clone(&http.proxies) };
+    let behind = Behind { gate: http.gate.clone(), proxies: Arc::clone(&http.proxies), limits: http.limits.clone() };
     let mut service = HttpService::build()
         .keep_alive(KeepAlive::Timeout(http.keep_alive))
         .client_request_timeout(http.request_timeout)
@@ -123,8 +127,8 @@ where
         }))
         .finish(map_config(app, |()| AppConfig::default()));
     let admit = fn_service(move |io: TcpStream| {
-        let admitted = client::admit(io, &http);
-        async move { admitted.map(|(client, peer)| (client, Protocol::Http1, peer)) }
+        let admitted = client::admit(io, http.clone());
+        async move { admitted.await.map(|(client, peer)| (client, Protocol::Http1, peer)) }
     });
     admit.and_then(service)
 }
@@ -147,9 +151,20 @@ impl From<Kind> for Refused {
 struct Behind {
     gate: Option<Arc<Gate>>,
     proxies: Arc<[Network]>,
+    limits: Limits,
 }
 
 impl Behind {
+    /// Takes one of the connections that the client named by a proxy may open; that of any other was counted when it was
+    /// accepted.
+    async fn count(&self, head: &RequestHead) -> Result<(), Refused> {
+        let Some(forwarded) = forwarded::read(head.peer_addr, head.headers(), &self.proxies) else { return Ok(()) };
+        self.limits.admit(limits::Kind::Connections, forwarded.client).await.map_err(|_| {
+            metrics::refused("rate");
+            Refused { header: "retry-after: 10\r\n", ..Refused::from(Kind::TooManyRequests) }
+        })
+    }
+
     /// The share of the client that a proxy names.
     fn share(&self, forwarded: Option<&Forwarded<'_>>) -> Result<Option<Share>, Refused> {
         let (Some(gate), Some(forwarded)) = (&self.gate, forwarded) else { return Ok(None) };
@@ -170,7 +185,10 @@ async fn upgrade(
     let link = Link::new(io);
     let method = if *request.method() == Method::GET { "GET" } else { "other" };
     let endpoint = if request.path() == PATH { PATH } else { "none" };
-    let verdict = admit(&shared, &behind, request.head());
+    let verdict = match behind.count(request.head()).await {
+        Ok(()) => admit(&shared, &behind, request.head()),
+        Err(refused) => Err(refused),
+    };
     // Answers to requests before this one on the connection go first.
     let mut first = BytesMut::from(&parts.write_buf[..]);
     match verdict {

@@ -6,7 +6,7 @@
 //!
 //! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
 //! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
-//! pages, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
+//! pages, [`pages`] where other nodes write too, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 pub mod backup;
 pub mod bodies;
@@ -30,6 +30,7 @@ pub mod maintenance;
 pub mod messages;
 pub mod metrics;
 pub mod open;
+pub mod pages;
 mod recent;
 pub mod replay;
 pub(crate) mod replicas;
@@ -116,6 +117,8 @@ struct Inner {
     /// None when it is turned off.
     search: Option<search::Search>,
     bodies: Bodies,
+    /// Where other nodes write too, in place of `shared.cache`.
+    pages: pages::Pages,
     defaults: Defaults,
     compact_below: u32,
     /// Segments that were compacted and what still lived in them then.

@@ -20,6 +20,7 @@ use super::directory::{Directory, OpenError};
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming};
 use super::lanes::Lanes;
+use super::pages::Pages;
 use super::replicas::Replicas;
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
@@ -100,6 +101,7 @@ impl Store {
             shared,
             search: None,
             bodies: Bodies::Table,
+            pages: Pages::new(config.database.list_cache.as_usize()),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
@@ -144,6 +146,7 @@ impl Store {
             shared,
             search,
             bodies: Bodies::Files(directory.bodies),
+            pages: Pages::default(),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),

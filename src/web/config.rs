@@ -36,7 +36,8 @@ crate::settings! {
         /// Bytes of messages that are read and sent at one time. A request that finds no room for 2 s is answered 503.
         pub max_bytes_in_flight: Bytes = Bytes::mib(256),
         /// Mailboxes that one client (an IPv4 address, a /64 of IPv6) may make in a minute, as many of them at once, where
-        /// mailboxes ask for a token; 0 is no limit. Behind a proxy that is not one of trusted_proxies all clients are one.
+        /// mailboxes ask for a token; 0 is no limit. Counts and exempts as `[limits]` does. Behind a proxy that is not one of
+        /// trusted_proxies all clients are one.
         pub mailboxes_per_minute: u32 = 60,
         /// Connections that the kernel holds before they are accepted.
         pub backlog: u32 = 4_096,

@@ -16,6 +16,7 @@ use super::state::State;
 use super::views::{CreatedMailbox, MailboxChange, MailboxList, MailboxView, NewMailboxRequest, message_ttl};
 use crate::accounts::{Access, forwarded, tokens};
 use crate::clock;
+use crate::cluster::limits;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
 use crate::mail::units::{Limit, Period};
@@ -37,7 +38,8 @@ pub async fn create(request: HttpRequest, state: web::Data<State>, payload: web:
     // With open mailboxes mail makes them too, which has limits of its own.
     let client = forwarded::client(request.peer_addr(), request.headers(), &state.config.trusted_proxies);
     if let (false, Some(client)) = (state.is_open(), client) {
-        state.makers.admit(client).map_err(Problem::too_many_mailboxes)?;
+        let admitted = state.limits.admit(limits::Kind::Mailboxes, client).await;
+        admitted.map_err(|refused| Problem::over_limit(Kind::TooManyMailboxes, refused))?;
     }
     let now = Timestamp(clock::now_micros());
     let token = tokens::make().map_err(|error| {

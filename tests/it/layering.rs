@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("inbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
     ("outbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
     ("accounts", &["mail", "store", "clock", "settings"]),
-    ("sockets", &["mail", "accounts", "inbound", "clock", "settings"]),
+    ("sockets", &["mail", "accounts", "cluster", "inbound", "clock", "settings"]),
     (
         "web",
         &["mail", "store", "accounts", "cluster", "handoff", "inbound", "outbound", "sockets", "clock", "settings"],
@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["mail", "settings", "cluster", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
     ("telemetry", &["settings", "cluster", "inbound", "outbound", "store", "sockets", "web"]),
     ("ops", &["accounts", "clock", "settings", "telemetry"]),
-    ("cli", &["app", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
+    ("cli", &["app", "cluster", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
     ("main", &["cli"]),
 ];
 

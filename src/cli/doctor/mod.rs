@@ -3,7 +3,8 @@
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
 //! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
-//! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server.
+//! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server;
+//! [`mod@redis`] what nodes share.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ mod disk;
 mod front;
 mod kernel;
 mod ports;
+mod redis;
 mod system;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -97,6 +99,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     checks.extend(ports::checks(&config));
     // With a database server nothing lies in the data directory.
     checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));
+    checks.extend(redis::checks(&config));
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
