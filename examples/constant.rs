@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
         };
         App::new()
             .route("/v1/mailboxes/{address}/messages", web::get().to(send))
-            .wrap(host::OwnHost::new(&config.allowed_hosts))
+            .wrap(host::OwnHost::new(&config, &Arc::default()))
             .wrap(metrics::Measure::new(endpoints.none.clone()))
     };
     actix_web::HttpServer::new(app).workers(workers).bind(address)?.run().await?;

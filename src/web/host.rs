@@ -18,7 +18,6 @@ use futures_util::future::LocalBoxFuture;
 
 use super::config::Config;
 use super::error::{Kind, Problem};
-use super::state::State;
 use crate::accounts::forwarded::{self, Turned};
 use crate::accounts::origin;
 
@@ -31,8 +30,8 @@ pub struct OwnHost {
 
 impl OwnHost {
     #[must_use]
-    pub fn new(state: &State) -> Self {
-        Self { config: Arc::clone(&state.config), leaving: Arc::clone(&state.leaving) }
+    pub fn new(config: &Arc<Config>, leaving: &Arc<AtomicBool>) -> Self {
+        Self { config: Arc::clone(config), leaving: Arc::clone(leaving) }
     }
 }
 
@@ -96,11 +95,12 @@ fn check(request: &ServiceRequest, config: &Config) -> Result<(), Problem> {
     let origin = single(headers, &ORIGIN).map_err(|()| Kind::ForeignOrigin)?;
     let origin = origin.filter(|origin| *origin != "null" || !is_picture(request.method(), request.path()));
     // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
-    let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
-    let names: Vec<_> = authority.into_iter().chain([host]).collect();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let both = [authority, host];
+    let names = both.get(usize::from(authority.is_none())..).unwrap_or_default();
     let proxy = forwarded::read(request.peer_addr(), headers, &config.trusted_proxies);
     let own = |name: Option<&str>, origin: Option<&str>| origin::check(name, origin, &config.allowed_hosts).is_ok();
-    forwarded::check(&names, origin, proxy.as_ref(), own).map_err(|turned| match turned {
+    forwarded::check(names, origin, proxy.as_ref(), own).map_err(|turned| match turned {
         Turned::Host(name) => Problem::new(Kind::ForeignHost, origin::advice(name)),
         Turned::Origin => Kind::ForeignOrigin.into(),
     })?;

@@ -70,6 +70,6 @@ pub fn service(
         .configure(|config| routes::add(config, endpoints))
         .wrap(in_flight::Bounded::new(&state.gate, &state.config.trusted_proxies))
         .wrap(limited::Limited::new(&state.limits, &state.config.trusted_proxies))
-        .wrap(host::OwnHost::new(state))
+        .wrap(host::OwnHost::new(&state.config, &state.leaving))
         .wrap(metrics::Measure::new(endpoints.none.clone()))
 }

@@ -209,20 +209,24 @@ async fn mail_comes_from_the_client_and_is_shared_out() {
     for _ in 0..4 {
         mail(Ipv4Addr::new(127, 0, 0, 7), nginx.smtp, "bob@example.com").await;
     }
+    let mut all = 0;
     for server in [&one, &two] {
         let list = server.api().json("/v1/mailboxes/bob@example.com/messages").await;
         let items = list["items"].as_array().unwrap();
-        assert_eq!(items.len(), 2, "least_conn with nobody connected takes turns");
+        all += items.len();
+        assert!(!items.is_empty(), "each has its share");
         let id = items[0]["id"].as_str().unwrap();
         let raw = server.api().get(&format!("/v1/mailboxes/bob@example.com/messages/{id}/raw")).await.text();
         assert!(raw.contains("[127.0.0.7]") && !raw.contains("[127.0.0.1]"), "{raw}");
     }
+    assert_eq!(all, 4);
     // One goes: mail finds the other, whichever's turn it is.
     two.stop().await;
+    let before = one.api().subjects("bob@example.com").await.len();
     for _ in 0..4 {
         mail(Ipv4Addr::LOCALHOST, nginx.smtp, "bob@example.com").await;
     }
-    assert_eq!(one.api().subjects("bob@example.com").await.len(), 6);
+    assert_eq!(one.api().subjects("bob@example.com").await.len(), before + 4);
     one.stop().await;
 }
 
