@@ -79,6 +79,11 @@ impl Cluster {
     pub fn opened(&self, store: &Store, config: &RedisConfig) -> AbortHandle {
         if let Some(redis) = &self.redis {
             store.share_pages(Arc::new(Shelf(Pages::start(redis.clone(), &config.prefix, config.page_life.0))));
+            let (store, redis) = (store.clone(), redis.clone());
+            actix::spawn(async move {
+                connected(&redis).await;
+                messages::warm(&store, WARM_UP).await;
+            });
         }
         // It is opened once.
         let _ = self.ear.store.set(store.clone());
@@ -93,21 +98,16 @@ impl Cluster {
         let (run, handle) = abortable(reconcile.run());
         if store.is_shared() {
             actix::spawn(run);
-            let (store, redis) = (store.clone(), self.redis.clone());
-            actix::spawn(async move {
-                connected(redis.as_ref()).await;
-                messages::warm(&store, WARM_UP).await;
-            });
         }
         handle
     }
 }
 
 /// Waits for the first answer of Redis, for a moment.
-async fn connected(redis: Option<&Redis>) {
+async fn connected(redis: &Redis) {
     const TRIES: u32 = 50;
     for _ in 0..TRIES {
-        if redis.is_none_or(Redis::is_up) {
+        if redis.is_up() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

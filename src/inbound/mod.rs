@@ -1,13 +1,14 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
 //! Map: [`listener`] accepts, from a proxy after its [mod@proxy] header (pure), until its [`last_call`]; [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
-//! [`receipt`] notes one message; [`door`] admits and makes a [`delivery`];
+//! [`receipt`] notes one message, [`allowance`] says whether it may be sent; [`door`] admits and makes a [`delivery`];
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
 //! towards its subscribers ([`subscription`]), which keeps what comes [`early`]; [`reconcile`] compares what they were told
 //! with the database where other nodes write to it; [`feed`] follows without an actor; [`retention`] (actor) removes what
 //! ended while the clock can be [`trusted`] (pure); [`policy`] (pure) says who receives mail; [`fail`] is for tests of what a panic does.
 
+pub mod allowance;
 pub mod announcer;
 pub mod config;
 pub mod delivery;

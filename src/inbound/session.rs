@@ -16,12 +16,13 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::allowance;
 use super::gate::{Gate, Place, ROOM_STEP, Room};
 use super::line::{CHUNK, Readable, linger, write_all};
 use super::listener::Sessions;
 use super::metrics as names;
 use super::receipt::{self, Receipt};
-use crate::cluster::limits::{self, Limits as ClientLimits};
+use crate::cluster::limits::Limits as ClientLimits;
 use crate::handoff::{Answer, Door, Refusal};
 use crate::mail::id::SessionId;
 use crate::settings::Network;
@@ -161,7 +162,7 @@ impl SmtpSession {
                 })
             }
             Step::Data { declared_size } => {
-                let answer = self.ask_limit();
+                let answer = allowance::message(&self.site.client_limits, self.client);
                 self.settle(answer, ctx, move |session, verdict| {
                     let verdict = verdict.and_then(|()| session.take_room(declared_size.unwrap_or(0)));
                     session.server.data(verdict, &mut session.out);
@@ -185,21 +186,6 @@ impl SmtpSession {
             Step::Close => {
                 self.close(ctx);
                 false
-            }
-        }
-    }
-
-    /// Whether the client's network may send one more message.
-    fn ask_limit(&self) -> Answer<Result<(), Reply>> {
-        let refused = |_: limits::Refused| reply::TOO_MANY_MESSAGES;
-        let (limits, client) = (&self.site.client_limits, self.client);
-        match limits.admit_now(limits::Kind::Messages, client) {
-            Some(answer) => Answer::Now(answer.map_err(refused)),
-            None => {
-                let limits = limits.clone();
-                Answer::Later(Box::pin(
-                    async move { limits.admit(limits::Kind::Messages, client).await.map_err(refused) },
-                ))
             }
         }
     }

@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use awc::http::StatusCode;
+use awc::http::{Method, StatusCode};
 use mailroom::cluster::limits::{Kind, Limits, LimitsConfig};
 use mailroom::cluster::redis::{RedisConfig, Servers};
 use mailroom::mail::units::Period;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::nodes::{Nodes, redis_is};
@@ -32,6 +32,43 @@ async fn requests_over_the_limit_hear_429_and_when_to_come_back() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((50..=61).contains(&wait), "{wait}");
     server.deliver("ann@mailroom.test", &message("mail", "has no limit here")).await;
+    server.stop().await;
+}
+
+#[actix::test]
+async fn behind_a_proxy_each_of_its_clients_counts() {
+    let server = TestServer::with(|config| {
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.limits.requests = "1/m".parse().unwrap();
+        config.limits.requests_burst = 2;
+        config.limits.connections = "1/m".parse().unwrap();
+        config.limits.connections_burst = 2;
+    })
+    .await;
+    let ask = async |client: &str| {
+        let headers = [("x-forwarded-for", client)];
+        server.api().call(Method::GET, "/v1/server", &headers, None).await.status
+    };
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        let answers = [ask(client).await, ask(client).await, ask(client).await];
+        assert_eq!(answers, [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS], "{client}");
+    }
+    // A WebSocket is a connection of the client that the proxy names.
+    let shake = async |client: &str| {
+        let mut stream = TcpStream::connect(server.app.http).await.unwrap();
+        let request = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        String::from_utf8_lossy(&status).into_owned()
+    };
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        let answers = [shake(client).await, shake(client).await, shake(client).await];
+        assert_eq!(answers, ["HTTP/1.1 101", "HTTP/1.1 101", "HTTP/1.1 429"], "{client}");
+    }
     server.stop().await;
 }
 

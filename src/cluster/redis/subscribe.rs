@@ -84,10 +84,12 @@ impl Subscriber {
                 Ok(false) => {}
                 Ok(true) => {
                     state.pause = FIRST_PAUSE;
+                    self.channels.set_away(false);
                     self.listener.lost();
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot subscribe");
+                    self.channels.set_away(true);
                     state.not_before = Instant::now() + state.pause.mul_f64(rand::random_range(0.5..1.0));
                     state.pause = (state.pause * 2).min(LONGEST_PAUSE);
                     state.placement = None;
