@@ -198,8 +198,10 @@ mod tests {
         for round in 1..=2 {
             for (n, key) in (1..).zip(&keys) {
                 mailboxes.load(&db, std::iter::once(key)).await.unwrap();
-                let changed = mailboxes.get(key).cloned().unwrap_or_else(|| row(n, key.as_str()));
-                mailboxes.put(key.clone(), mailbox::Model { modseq: round, ..changed }, Part::Whole);
+                let known = mailboxes.get(key).cloned();
+                let part = if known.is_some() { Part::Whole } else { Part::New };
+                let changed = known.unwrap_or_else(|| row(n, key.as_str()));
+                mailboxes.put(key.clone(), mailbox::Model { modseq: round, ..changed }, part);
             }
             mailboxes.write(&db).await.unwrap();
             let rows = mailbox::Entity::find().all(&db).await.unwrap();
