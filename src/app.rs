@@ -17,6 +17,7 @@ use futures_util::future::{AbortHandle, abortable};
 
 use self::http::{Content, Places, Web};
 use self::status::Status;
+use crate::cluster::broker::Broker;
 use crate::config::Config;
 use crate::inbound::Inbound;
 use crate::inbound::announcer::Announcer;
@@ -29,7 +30,7 @@ use crate::ops::{self, Ops, Phase};
 use crate::smtp::data::LineEnds;
 use crate::smtp::limits::Limits;
 use crate::startup;
-use crate::store::{Faults, Store};
+use crate::store::{Faults, Outlet, Store};
 use crate::telemetry::Recorder;
 
 /// How often singletons that died are looked for.
@@ -43,6 +44,8 @@ pub struct App {
     pub ops: SocketAddr,
     pub store: Store,
     pub inbound: Inbound,
+    /// The queue between SMTP and the store, where there is one.
+    pub broker: Option<Arc<Broker>>,
     status: Arc<Status>,
     sessions: Sessions,
     web: Web,
@@ -82,12 +85,16 @@ impl App {
         status.opened(store.clone());
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
-        let policy = Policy::new(&config.mailboxes, &config.domains);
+        let broker = broker(&config, &store).await?;
+        if let Some(broker) = &broker {
+            status.queued(Arc::clone(broker));
+        }
+        let policy = Policy::new(&config.mailboxes, &config.domains).queued(broker.is_some());
         let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
         let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
-        let site = Arc::new(site(&config.smtp, gate, &inbound));
+        let site = Arc::new(site(&config.smtp, gate, &inbound, outlet(broker.as_deref(), &store)));
         let sessions = Sessions::default();
         for listener in smtp {
             listener.serve(&site, &sessions, &handles)?;
@@ -98,7 +105,21 @@ impl App {
         let checks = watch_over(inbound.clone(), recorder);
         let stop_within = config.runtime.stop_within.0;
         let smtp = smtp_addresses;
-        Ok(Self { smtp, http, ops, store, inbound, status, sessions, web, ops_server, arbiters, checks, stop_within })
+        Ok(Self {
+            smtp,
+            http,
+            ops,
+            store,
+            inbound,
+            broker,
+            status,
+            sessions,
+            web,
+            ops_server,
+            arbiters,
+            checks,
+            stop_within,
+        })
     }
 
     /// Stops: takes nothing new, finishes what was promised, flushes. Returns within `[runtime] stop_within`.
@@ -112,6 +133,9 @@ impl App {
         }
         self.web.stop(left(2)).await;
         self.checks.abort();
+        if let Some(broker) = &self.broker {
+            broker.stop(left(2)).await;
+        }
         if tokio::time::timeout(left(1), self.store.close()).await.is_err() {
             tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
         }
@@ -134,6 +158,19 @@ fn watch_over(inbound: Inbound, recorder: Recorder) -> AbortHandle {
     });
     actix::spawn(upkeep);
     handle
+}
+
+async fn broker(config: &Config, store: &Store) -> anyhow::Result<Option<Arc<Broker>>> {
+    if !config.broker.is_used() {
+        return Ok(None);
+    }
+    let broker = Broker::start(config.broker.clone(), store.clone()).await.context("[broker]")?;
+    Ok(Some(Arc::new(broker)))
+}
+
+/// Where whole deliveries go.
+fn outlet(broker: Option<&Broker>, store: &Store) -> Arc<dyn Outlet> {
+    broker.map_or_else(|| Arc::new(store.clone()) as Arc<dyn Outlet>, Broker::outlet)
 }
 
 fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
@@ -161,7 +198,7 @@ fn gate(config: &SmtpConfig) -> Arc<Gate> {
     Gate::new(config.into())
 }
 
-fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
+fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, outlet: Arc<dyn Outlet>) -> Site {
     let limits = Limits {
         max_message_size: config.max_message_size.as_usize(),
         max_recipients: config.max_recipients,
@@ -173,7 +210,7 @@ fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound) -> Site {
         ..Limits::default()
     };
     Site {
-        door: Arc::new(inbound.door(config.commit_timeout.0)),
+        door: Arc::new(inbound.door(config.commit_timeout.0, outlet)),
         gate,
         limits: Arc::new(limits),
         host_name: host_name(config).into(),

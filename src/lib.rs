@@ -12,7 +12,8 @@
 //!                            (its map is read by all)    +-- event --> inbound::everything (`*`), waiters, SSE
 //! ```
 //!
-//! A session is answered 250 when the writer has committed its batch: bodies appended and synced, rows committed, one batch
+//! Where a broker is configured ([`cluster`]) the last step is cut in two: a session is answered once the broker has confirmed
+//! the delivery, and consumers bring it from there to the writer. Otherwise a session is answered 250 when the writer has committed its batch: bodies appended and synced, rows committed, one batch
 //! at a time. Every committed change is told to its mailbox actor in commit order; a subscriber that falls behind is
 //! served from the store and joins again, so nobody waits for it and it misses nothing.
 //!
@@ -34,12 +35,13 @@
 //! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
 //! | [`handoff`], [`supervise`] | mail, actix |
+//! | [`cluster`] | mail, store, clock, supervise; `broker` alone names lapin |
 //! | [`inbound`] | mail, smtp, store, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |
 //! | [`sockets`] | mail, accounts, inbound; `session.rs` alone names actix-web-actors |
 //! | [`web`] | mail, store, accounts, handoff, inbound, sockets |
 //! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
-//! | [`cli`] | app, config, mail, smtp, store, startup, telemetry |
+//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!
 //! "Pure" means: no actors, sockets, database, log, metrics or clock; bytes and times come in, replies and events go out. Every
@@ -72,6 +74,7 @@ pub mod accounts;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod handoff;
 pub mod inbound;

@@ -82,6 +82,7 @@ sections! {
     database: DatabaseConfig,
     bodies: BodiesConfig,
     search: SearchConfig,
+    broker: crate::cluster::broker::BrokerConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,

@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("settings", &["mail"]),
     ("store", &["mail", "clock", "supervise", "settings"]),
-    ("cluster", &["mail", "supervise", "settings"]),
+    ("cluster", &["mail", "store", "clock", "supervise", "settings"]),
     ("handoff", &["mail"]),
     ("supervise", &["mail"]),
     ("inbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
@@ -28,10 +28,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["mail", "store", "accounts", "cluster", "handoff", "inbound", "outbound", "sockets", "clock", "settings"],
     ),
     ("startup", &["config"]),
-    ("config", &["mail", "settings", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
-    ("telemetry", &["settings", "inbound", "outbound", "store", "sockets", "web"]),
+    ("config", &["mail", "settings", "cluster", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
+    ("telemetry", &["settings", "cluster", "inbound", "outbound", "store", "sockets", "web"]),
     ("ops", &["accounts", "clock", "settings", "telemetry"]),
-    ("cli", &["app", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
+    ("cli", &["app", "cluster", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
     ("main", &["cli"]),
 ];
 
@@ -46,6 +46,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("ammonia", &["mail/"]),
     ("smtp_proto", &["smtp/"]),
     ("deadpool_redis", &["cluster/"]),
+    ("lapin", &["cluster/broker/"]),
 ];
 
 /// Modules without actors, sockets, database, log, metrics or clock.

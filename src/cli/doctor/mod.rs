@@ -3,7 +3,7 @@
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
 //! `serve`. Map: [`system`] limits, memory, kernel and clock; [`ports`] who listens where; [`disk`] data directory and
-//! database.
+//! database; [`broker`] the queue before it.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::serve;
 
+mod broker;
 mod disk;
 mod ports;
 mod system;
@@ -91,6 +92,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     checks.extend(system::checks(&config));
     checks.extend(ports::checks(&config));
     checks.extend(disk::checks(&config));
+    checks.extend(broker::checks(&config));
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
