@@ -91,4 +91,5 @@ fn broker_part(status: BrokerStatus) -> Part {
         .with("waiting", status.waiting)
         .with("dead_letters", status.dead)
         .with("unconfirmed_bytes", status.unconfirmed_bytes)
+        .with("database_away", status.database_away)
 }

@@ -8,8 +8,8 @@ use crate::settings::{Check, Wrong};
 crate::settings! {
     /// A RabbitMQ between SMTP and the database: mail is taken as long as it answers, also while the database is away.
     pub struct BrokerConfig {
-        /// `amqp://user:password@host:5672/vhost` (`amqps://` with TLS; a `/` in the name of the vhost is `%2f`). Empty: mail
-        /// goes straight to the database.
+        /// `amqp://user:password@host:5672/vhost` (`amqps://` with TLS, its certificate checked against the public
+        /// authorities; a `/` in the name of the vhost is `%2f`). Empty: mail goes straight to the database.
         pub url: String = String::new(),
         /// What the names of the queues begin with. Nodes of one installation have the same, installations that share a
         /// RabbitMQ have different ones.

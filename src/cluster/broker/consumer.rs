@@ -1,133 +1,42 @@
 //! Takes deliveries from the queues and brings them into the store.
 //!
-//! One task a queue, on one connection of the node; the broker lets one node at a time take from each queue. A delivery is
-//! handed to the store as it comes, and acknowledged once it is committed. When the store fails, the database is asked: if it is
-//! away, the task cancels its consumer, hands back what it has, once, and takes again when the database is back. If it is not,
-//! what failed is tried alone, and only what fails by itself is handed back to be counted.
+//! [`super::node`] runs one task a queue; the broker lets one node at a time take from each. A delivery is handed to the store as
+//! it comes, and acknowledged once it is committed. When the store fails, the database is asked: if it is away, the task closes its channel, by which it hands back what it has, once and in order, and takes again when the database
+//! is back. If it is not, what failed is tried alone, and only what fails by itself is handed back to be counted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{FutureExt, join_all};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer, ErrorKind};
+use lapin::{Channel, Consumer, ErrorKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::config::BrokerConfig;
-use super::link::{self, Pauses};
 use super::message::{Mail, Undecodable};
-use super::monitor::{Mode, Monitor};
-use super::publisher::{Letter, Publisher};
-use super::topology::{self, LARGE_PREFETCH, Names};
+use super::metrics as names;
+use super::monitor::Mode;
+use super::node::{Consumers, Turn};
+use super::publisher::Letter;
+use super::topology::Names;
 use super::window::{Held, State, Window};
-use super::{Condition, metrics as names};
 use crate::mail::address::MailboxKey;
-use crate::store::{Gone, Incoming, Repeat, Store, WriteFailed};
+use crate::store::{Gone, Incoming, Repeat, WriteFailed};
 
 /// How long what the store has may take before the rest is handed back; also the time in which other nodes notice an outage,
 /// so that they do not get the same messages to hand them back once more.
-const HAND_BACK: Duration = Duration::from_secs(3);
+const HAND_BACK: Duration = Duration::from_secs(5);
+/// How long the broker may take to have again what is renewed.
+const RENEW: Duration = Duration::from_secs(2);
 /// Before something is tried again that could not be done.
 const AGAIN: Duration = Duration::from_millis(20);
 const BURY_AGAIN: Duration = Duration::from_secs(1);
 /// A message that fails in company is tried alone as often before it counts as its own failure.
 const ALONE: u32 = 3;
-/// Between two looks at the length of the queues.
-const DEPTHS: Duration = Duration::from_secs(5);
-
-/// What all of a node's consumers have.
-#[derive(Clone)]
-pub struct Consumers {
-    pub config: BrokerConfig,
-    pub store: Store,
-    pub monitor: Monitor,
-    pub publisher: Publisher,
-    pub condition: Arc<Condition>,
-}
-
-impl Consumers {
-    /// Keeps a connection and takes from every queue, until the server stops.
-    pub async fn run(mut self) {
-        let mut pauses = Pauses::default();
-        while self.monitor.mode() != Mode::Stop {
-            let why = match link::connect(&self.config, "consumer").await {
-                Ok(connection) => match self.serve(&connection).await {
-                    Ok(()) => {
-                        let _ = connection.close(200, "the server stops".into()).await;
-                        return;
-                    }
-                    Err(trouble) => {
-                        pauses.reset();
-                        trouble.to_string()
-                    }
-                },
-                Err(no_link) => no_link.to_string(),
-            };
-            tracing::warn!(reason = why, "taking from the broker was interrupted");
-            let pause = tokio::time::sleep(pauses.next());
-            futures_util::future::select(std::pin::pin!(self.monitor.stopped()), std::pin::pin!(pause)).await;
-        }
-    }
-
-    /// Ends without an error when the server stops.
-    async fn serve(&self, connection: &Connection) -> Result<(), topology::Trouble> {
-        topology::declare(connection, &self.config).await?;
-        let queues = Names::new(&self.config);
-        let mut tasks = FuturesUnordered::new();
-        for queue in queues.mail() {
-            let channel = connection.create_channel().await?;
-            let large = queue == queues.large();
-            let prefetch = if large { LARGE_PREFETCH } else { self.config.prefetch };
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let (told, verdicts) = mpsc::channel(usize::from(prefetch) * 2 + 1);
-            let task = Task { all: self.clone(), queue, channel, window: Window::default(), told, verdicts };
-            tasks.push(task.run());
-        }
-        let lengths = self.watch_depths(connection, &queues);
-        let mut lengths = std::pin::pin!(lengths);
-        loop {
-            tokio::select! {
-                ended = tasks.next() => match ended {
-                    Some(ended) => ended?,
-                    None => return Ok(()),
-                },
-                failed = &mut lengths => return Err(failed.into()),
-            }
-        }
-    }
-
-    /// Looks at the lengths of the queues now and then; ends with the connection.
-    async fn watch_depths(&self, connection: &Connection, queues: &Names) -> lapin::Error {
-        loop {
-            if let Err(error) = self.depths(connection, queues).await {
-                return error;
-            }
-            tokio::time::sleep(DEPTHS).await;
-        }
-    }
-
-    async fn depths(&self, connection: &Connection, queues: &Names) -> Result<(), lapin::Error> {
-        let channel = connection.create_channel().await?;
-        let (mut mail, mut large) = (0, 0);
-        for queue in queues.mail() {
-            let (waiting, _) = topology::look(&channel, &queue).await?;
-            if queue == queues.large() { large += u64::from(waiting) } else { mail += u64::from(waiting) }
-        }
-        let (dead, _) = topology::look(&channel, &queues.dead()).await?;
-        let dead = u64::from(dead);
-        self.condition.depths(mail + large, dead);
-        #[expect(clippy::cast_precision_loss, reason = "gauges")]
-        for (queue, depth) in [("mail", mail), ("large", large), ("dead", dead)] {
-            metrics::gauge!(names::DEPTH, "queue" => queue).set(depth as f64);
-        }
-        channel.close(200, "looked".into()).await
-    }
-}
 
 /// What became of a message that somebody was asked to take.
 enum Verdict {
@@ -141,14 +50,18 @@ enum Verdict {
 }
 
 /// Why taking from a queue ended.
-enum End {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
     Away,
+    /// Another node is to have the queue.
+    LetGo,
     Stop,
 }
 
-/// One queue.
-struct Task {
+/// One queue, for as long as one channel is open.
+pub struct Task {
     all: Consumers,
+    turn: Arc<Turn>,
     queue: String,
     channel: Channel,
     window: Window,
@@ -157,42 +70,42 @@ struct Task {
 }
 
 impl Task {
-    /// Takes from the queue until the server stops or the connection fails.
-    async fn run(mut self) -> Result<(), lapin::Error> {
-        loop {
-            if self.all.monitor.other_than(Mode::Rest).await == Mode::Stop {
-                return Ok(());
-            }
-            if let End::Stop = self.consume().await? {
-                return Ok(());
-            }
-        }
+    /// On a channel of its own, whose prefetch this is.
+    #[must_use]
+    pub fn new(all: Consumers, queue: String, channel: Channel, turn: Arc<Turn>, prefetch: u16) -> Self {
+        let (told, verdicts) = mpsc::channel(usize::from(prefetch) * 2 + 1);
+        Self { all, turn, queue, channel, window: Window::default(), told, verdicts }
     }
 
-    /// Consumes once: until the database is away or the server stops. Then nothing is in hand any more.
-    async fn consume(&mut self) -> Result<End, lapin::Error> {
+    /// Consumes until the database is away, another node is to have the queue, or the server stops; gives back what is not done
+    /// by then.
+    ///
+    /// # Errors
+    /// The connection's; what was taken comes again.
+    pub async fn consume(mut self) -> Result<End, lapin::Error> {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut consumer =
             self.channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await?;
         let end = self.take(&mut consumer).await?;
-        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
-        // What had come before the broker heard of it.
-        while let Some(delivery) = consumer.next().await {
-            let held = held(delivery?, State::Failed);
-            self.window.push(held);
+        if end == End::LetGo {
+            self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
         }
-        self.hand_back().await?;
+        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+            self.window.push(held(delivery, State::Failed));
+        }
+        self.hand_back(end).await?;
         Ok(end)
     }
 
     async fn take(&mut self, consumer: &mut Consumer) -> Result<End, lapin::Error> {
-        let mut monitor = self.all.monitor.clone();
+        let (mut monitor, turn) = (self.all.monitor.clone(), Arc::clone(&self.turn));
         loop {
             tokio::select! {
                 biased;
                 mode = monitor.other_than(Mode::Take) => {
                     return Ok(if mode == Mode::Stop { End::Stop } else { End::Away });
                 }
+                () = turn.let_go.notified() => return Ok(End::LetGo),
                 Some((tag, verdict)) = self.verdicts.recv() => {
                     self.hear(tag, verdict);
                     while let Ok((tag, verdict)) = self.verdicts.try_recv() {
@@ -209,6 +122,7 @@ impl Task {
                 delivery = consumer.next() => match delivery {
                     Some(delivery) => {
                         metrics::counter!(names::CONSUMED).increment(1);
+                        turn.had.store(true, Ordering::Relaxed);
                         let held = held(delivery?, State::Asked);
                         let tag = held.tag;
                         self.window.push(held);
@@ -268,13 +182,7 @@ impl Task {
         let id = Mail::decode(&data).ok().map(|mail| mail.id);
         tracing::warn!(queue = self.queue, message.id = ?id.map(|id| id.to_string()), reason, "put to the dead letters");
         let queue = Names::new(&self.all.config).dead();
-        self.send(Letter { queue, id, data, dead: Some((reason, self.queue.clone())), done });
-    }
-
-    fn send(&self, letter: Letter) {
-        if let Err(returned) = self.all.publisher.send(letter) {
-            (returned.done)(false);
-        }
+        self.all.publisher.send(Letter { queue, id, data, dead: Some((reason, self.queue.clone())), done });
     }
 
     fn hear(&mut self, tag: u64, verdict: Verdict) {
@@ -308,11 +216,9 @@ impl Task {
     /// The mailboxes that are gone have a dead letter of their own; the others have the message.
     fn bury_parts(&self, tag: u64, gone: &[MailboxKey]) {
         let Some(mail) = self.window.peek(tag).and_then(|held| Mail::decode(&held.data).ok()) else { return };
-        let mut mail = mail;
-        mail.parts.retain(|part| gone.contains(&part.mailbox));
         let names: Vec<&str> = gone.iter().map(MailboxKey::as_str).collect();
         let reason = format!("no mailbox any more: {}", names.join(", "));
-        self.bury(tag, mail.encode(), ("gone", reason));
+        self.bury(tag, mail.part_of(gone).encode(), ("gone", reason));
     }
 
     /// Says after a while that it may be tried again.
@@ -378,51 +284,45 @@ impl Task {
         join_all(acks).await.into_iter().collect()
     }
 
-    /// Gives everything back that the store did not take, once and in order, and waits for what the store still has.
-    async fn hand_back(&mut self) -> Result<(), lapin::Error> {
+    /// Waits a little for what the store has, then closes the channel: the broker puts back what is not acknowledged, in order and
+    /// with what was on its way here, and counts it once. What the store still has may come to be stored meanwhile; it is known
+    /// by its id when it comes again.
+    async fn hand_back(&mut self, why: End) -> Result<(), lapin::Error> {
         let end = Instant::now() + HAND_BACK;
-        while self.window.has(State::Asked) && Instant::now() < end {
+        let waits = |window: &Window| match why {
+            End::Stop | End::LetGo => window.has(State::Asked),
+            End::Away => [State::Asked, State::Again, State::Failed].into_iter().any(|state| window.has(state)),
+        };
+        while waits(&self.window) && Instant::now() < end {
             self.listen(end).await?;
         }
-        // Nothing is in hand that could be done sooner, and other nodes notice meanwhile that the database is away.
-        if self.window.has(State::Failed) && self.all.monitor.mode() == Mode::Rest {
-            tokio::time::sleep_until(end).await;
+        self.renew_all().await?;
+        let left = [State::Asked, State::Again, State::Failed].map(|state| self.window.tags(state).len());
+        metrics::counter!(names::REQUEUED, "reason" => "away").increment(left.iter().sum::<usize>() as u64);
+        self.channel.close(200, "handed back".into()).await
+    }
+
+    /// Outages must not add up to what is counted as failures of its own: what was handed back often begins anew, at the end
+    /// of its queue.
+    async fn renew_all(&mut self) -> Result<(), lapin::Error> {
+        let limit = u64::from(self.all.config.delivery_limit);
+        let is_often = |held: &Held| held.returned + 1 >= limit.div_ceil(2);
+        for tag in [self.window.tags(State::Failed), self.window.tags(State::Again)].concat() {
+            if self.all.publisher.is_ready() && self.window.peek(tag).is_some_and(is_often) {
+                self.renew(tag);
+            }
         }
-        self.give_back().await?;
-        // The database or the broker may be away for long: what fails then is handed back, too.
-        while self.window.has(State::Asked) {
-            self.listen(Instant::now() + BURY_AGAIN).await?;
-            self.give_back().await?;
+        let end = Instant::now() + RENEW;
+        while self.window.has(State::Asked) && Instant::now() < end {
+            self.listen(end).await?;
         }
         Ok(())
     }
 
-    async fn give_back(&mut self) -> Result<(), lapin::Error> {
-        for tag in self.window.tags(State::Again) {
-            self.window.set(tag, State::Failed);
-        }
-        let limit = u64::from(self.all.config.delivery_limit);
-        for tag in self.window.tags(State::Failed) {
-            let returned = self.window.peek(tag).map_or(0, |held| held.returned);
-            if returned + 1 >= limit.div_ceil(2) && self.all.publisher.is_ready() {
-                // Outages must not add up to what is counted as failures of its own: it begins anew.
-                self.renew(tag);
-                continue;
-            }
-            metrics::counter!(names::REQUEUED, "reason" => "away").increment(1);
-            self.window.set(tag, State::Settled);
-            self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await?;
-        }
-        self.acknowledge().await
-    }
-
-    /// Hears verdicts until `end` at the latest; an error when the connection is gone.
+    /// Hears one verdict, until `end` at the latest; an error when the connection is gone.
     async fn listen(&mut self, end: Instant) -> Result<(), lapin::Error> {
         if let Ok(Some((tag, verdict))) = tokio::time::timeout_at(end, self.verdicts.recv()).await {
             self.hear(tag, verdict);
-        }
-        if !self.channel.status().connected() {
-            return Err(ErrorKind::InvalidChannel(self.channel.id()).into());
         }
         self.acknowledge().await
     }
@@ -436,7 +336,7 @@ impl Task {
             let _ = told.try_send((tag, Verdict::Renewed(renewed)));
         });
         let id = Mail::decode(&data).ok().map(|mail| mail.id);
-        self.send(Letter { queue: self.queue.clone(), id, data, dead: None, done });
+        self.all.publisher.send(Letter { queue: self.queue.clone(), id, data, dead: None, done });
     }
 }
 

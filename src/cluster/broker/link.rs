@@ -51,7 +51,7 @@ impl Default for Pauses {
 
 impl Pauses {
     /// The next pause.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST_PAUSE);
         pause.mul_f64(rand::random_range(0.75..1.0))

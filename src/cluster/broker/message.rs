@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
@@ -129,6 +130,26 @@ struct WireBody {
 }
 
 impl Mail {
+    /// The same for these mailboxes alone, as a delivery of its own: the id of the whole one is known where the others have it.
+    /// The new id follows from what it is, so that the same part taken out twice is the same delivery.
+    #[must_use]
+    pub fn part_of(mut self, mailboxes: &[MailboxKey]) -> Self {
+        self.parts.retain(|part| mailboxes.contains(&part.mailbox));
+        let mut hasher = Sha256::new();
+        hasher.update(self.id.0.as_bytes());
+        for part in &self.parts {
+            hasher.update(part.mailbox.as_str().as_bytes());
+            hasher.update([0]);
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let mut random = [0; 10];
+        random.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        let bytes = self.id.0.as_bytes();
+        let millis = bytes.iter().take(6).fold(0, |millis, byte| millis << 8 | u64::from(*byte));
+        self.id = DeliveryId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid());
+        self
+    }
+
     /// The bytes of it.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
@@ -333,6 +354,18 @@ mod tests {
     fn version_1_reads_what_is_written_now() {
         // As long as this holds byte for byte a node of version 1 understands it.
         assert_eq!(sample().encode(), GOLDEN);
+    }
+
+    #[test]
+    fn a_part_is_a_delivery_of_its_own_and_the_same_each_time() {
+        let of = |mailbox: &str| sample().part_of(&[MailboxKey::from_stored(mailbox)]);
+        let eve = of("eve@example.com");
+        assert_eq!(eve.parts, sample().parts[1..]);
+        assert_ne!(eve.id, sample().id);
+        assert_eq!(eve.id, of("eve@example.com").id);
+        assert_ne!(eve.id, of("bob@example.com").id);
+        assert_eq!(eve.id.0.as_bytes()[..6], sample().id.0.as_bytes()[..6], "it was received then");
+        assert_eq!(eve.id.0.get_version_num(), 7);
     }
 
     /// What a later version may add without anyone who does not know it noticing.

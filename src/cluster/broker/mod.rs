@@ -1,7 +1,7 @@
 //! A queue between SMTP and the store: RabbitMQ. With it mail is taken while the database is away.
 //!
 //! [`Broker`] is what `app` starts. Its [`publisher`] is the [`Outlet`] of received mail: 250 once the broker confirmed it. On every
-//! node [`consumer`]s take from the queues ([`topology`]) and hand the deliveries ([`message`]) to the store, which looks each id up in
+//! [`node`] [`consumer`]s take from the queues ([`topology`]) and hand the deliveries ([`message`]) to the store, which looks each id up in
 //! its transaction; they acknowledge after the commit ([`window`]) and rest while the database is away ([`monitor`]). What cannot be
 //! stored goes to the dead letters, and [`dead`] brings it back. [`examine`] is for `doctor`. All of it runs on one thread with a
 //! runtime of its own, beside the threads of the client library, which alone is named here.
@@ -14,6 +14,7 @@ pub mod link;
 pub mod message;
 pub mod metrics;
 pub mod monitor;
+pub mod node;
 pub mod publisher;
 pub mod topology;
 pub mod window;
@@ -131,7 +132,7 @@ impl Broker {
         let (first, tried) = oneshot::channel();
         let (publishing, consuming) = (
             publisher.clone(),
-            consumer::Consumers {
+            node::Consumers {
                 config: config.clone(),
                 store,
                 monitor: monitor.clone(),

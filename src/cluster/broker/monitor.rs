@@ -22,8 +22,9 @@ pub enum Mode {
 }
 
 /// How often a node that hears nothing of the database looks.
-const LOOK: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
+/// How long it may take to answer; with [`LOOK`] less than consumers wait before they hand back.
+const PATIENCE: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Consumers that ask at one time: one a queue.

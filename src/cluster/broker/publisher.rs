@@ -121,15 +121,13 @@ impl Publisher {
         (self.space - self.room.available_permits()) as u64
     }
 
-    /// Sends a letter; its `done` is told what became of it.
-    ///
-    /// # Errors
-    /// Gives it back, `done` uncalled, when it cannot be sent now.
-    pub fn send(&self, letter: Letter) -> Result<(), Letter> {
-        let Some(permit) = self.permit(letter.data.len()) else { return Err(letter) };
-        let Some(slot) = self.slot(&letter.queue) else { return Err(letter) };
-        self.put(slot, permit, letter);
-        Ok(())
+    /// Sends a letter; its `done` is told what became of it, at once when it cannot be sent now.
+    pub fn send(&self, letter: Letter) {
+        let permit = self.permit(letter.data.len());
+        match permit.and_then(|permit| Some((permit, self.slot(&letter.queue)?))) {
+            Some((permit, slot)) => self.put(slot, permit, letter),
+            None => (letter.done)(false),
+        }
     }
 
     /// Room for so many bytes; none while the broker does not take any.
@@ -197,7 +195,7 @@ pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig) {
         for lane in &mut lanes.0 {
             while lane.try_recv().is_ok() {}
         }
-        tokio::time::sleep(pauses.next()).await;
+        tokio::time::sleep(pauses.pause()).await;
     }
 }
 

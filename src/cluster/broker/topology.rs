@@ -3,7 +3,7 @@
 //! All are quorum queues with a single active consumer: one node at a time takes from each, and another takes over when it is
 //! gone. Messages over [`LARGE`] have a queue of their own, so that what a node holds of the others stays small. What fails too
 //! often goes to the dead letters at least once. The number of queues is kept in the argument of one more, empty queue, because
-//! the same mailbox must lead to the same queue on every node.
+//! the same mailbox must lead to the same queue on every node; its consumers are the nodes.
 
 use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
@@ -76,7 +76,7 @@ impl Names {
         format!("{}.dead", self.prefix)
     }
 
-    /// The one that keeps the number.
+    /// The one that keeps the number, and that every node consumes from to be counted.
     #[must_use]
     pub fn number(&self) -> String {
         format!("{}.number", self.prefix)
