@@ -42,6 +42,8 @@ if [ "$purpose" = test ]; then
     need strace strace
     need util-linux unshare
     need chromium chromium
+    need_file rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
+    need erlang-base epmd
     need nodejs node
     need npm npm
     need_file fonts-noto-cjk /usr/share/fonts/opentype/noto/NotoSansCJK*

@@ -3,6 +3,7 @@
 mod basics;
 mod cache;
 mod failures;
+mod promised;
 mod recovery;
 mod replay;
 mod retention;
