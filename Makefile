@@ -1,6 +1,7 @@
 # make run     build and start everything on loopback
 # make test    format, lints, unit, integration and browser tests; does its own set-up
 # make bench   measure, write docs/benchmarks.md
+# make test-capacity  what things cost at 1, 2 and 4 nodes, 100,000 WebSocket clients; writes docs/capacity-measured.md
 # make fmt     format
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/mailroom-target
@@ -9,7 +10,7 @@ CARGO ?= cargo
 NPM ?= npm
 E2E = tests/e2e
 
-.PHONY: help run build test bench fmt setup setup-bench lint unit check-js browser
+.PHONY: help run build test test-capacity bench fmt setup setup-bench lint unit check-js browser
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,10 @@ bench: setup-bench
 	$(CARGO) build --release --bin mailroom --example constant
 	python3 scripts/bench --binary $(CARGO_TARGET_DIR)/release/mailroom \
 		--constant $(CARGO_TARGET_DIR)/release/examples/constant --write docs/benchmarks.md
+
+test-capacity: setup-bench
+	$(CARGO) build --release --bin mailroom
+	python3 scripts/capacity --binary $(CARGO_TARGET_DIR)/release/mailroom --write docs/capacity-measured.md
 
 setup:
 	@scripts/setup.sh test

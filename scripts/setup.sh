@@ -40,12 +40,27 @@ need python3 python3
 if [ "$purpose" = test ]; then
     need swaks swaks
     need strace strace
-    need util-linux unshare
+    need util-linux unshare setsid setpriv
+    need bash bash
+    need_file postgresql /usr/lib/postgresql/*/bin/postgres
+    need_file postgresql-client /usr/lib/postgresql/*/bin/psql
+    need mariadb-server mariadbd mariadb-install-db
+    need mariadb-client mariadb mariadb-dump
+    need redis-server redis-server
+    need redis-tools redis-cli
+    need rabbitmq-server rabbitmqctl
+    need nginx nginx
+    need_file libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
     need chromium chromium
-    need_file rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server
-    need erlang-base epmd
     need nodejs node
     need npm npm
+    need nginx nginx
+    need_file libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
+    need openssl openssl
+    need prometheus promtool
+    need docker-compose docker-compose
+    need_file python3-venv /usr/lib/python3*/ensurepip/__init__.py
+    need_file python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
     need_file fonts-noto-cjk /usr/share/fonts/opentype/noto/NotoSansCJK*
     need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 fi
@@ -57,7 +72,24 @@ if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then
     echo "setup: cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2
     exit 1
 fi
+
+# What checks the Kubernetes manifests is no Debian package: it stands in a directory of its own, with the schemas.
+kubernetes_validate() {
+    directory=${MAILROOM_TEST_TOOLS:-$HOME/.cache/mailroom-tools}/kubernetes-validate
+    if [ "$purpose" != test ] || [ -x "$directory/bin/kubernetes-validate" ]; then
+        return
+    fi
+    echo "setup: installing kubernetes-validate from PyPI into $directory"
+    rm -rf "$directory"
+    if ! { python3 -m venv "$directory" && "$directory/bin/pip" install -q --disable-pip-version-check kubernetes-validate==1.37.0; }; then
+        rm -rf "$directory"
+        echo "setup: kubernetes-validate 1.37.0 could not be installed from PyPI" >&2
+        exit 1
+    fi
+}
+
 if [ -z "$missing" ]; then
+    kubernetes_validate
     exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -90,3 +122,4 @@ if ! install_packages; then
     fi
 fi
 rm -f "$log"
+kubernetes_validate

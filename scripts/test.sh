@@ -10,14 +10,19 @@ scripts/setup.sh test || exit 1
 export CARGO_TARGET_DIR
 CARGO=${CARGO:-cargo}
 NPM=${NPM:-npm}
-steps=${MAILROOM_TEST_STEPS:-format lint unit integration docs javascript browser}
+steps=${MAILROOM_TEST_STEPS:-format lint unit integration integration-postgres integration-mariadb deploy docs javascript browser}
 summary=
 failed=0
 
 format() { "$CARGO" fmt --all --check; }
 lint() { "$CARGO" clippy --workspace --all-targets -- -D warnings; }
 unit() { "$CARGO" test --workspace --lib --bins; }
-integration() { "$CARGO" build --bin mailroom && "$CARGO" test --test it; }
+integration() { "$CARGO" build --bin mailroom && "$CARGO" test --test it -- --skip deploy::; }
+# What stands around the server: nginx before it, compose, Kubernetes, Prometheus. Two at a time: they restart servers under load.
+deploy() { "$CARGO" build --bin mailroom && "$CARGO" test --test it -- --test-threads 2 deploy::; }
+# The same suite once more with the store on a server. The store suite itself is part of the first run, on every engine.
+integration_postgres() { scripts/engine.sh postgres; }
+integration_mariadb() { scripts/engine.sh mariadb; }
 docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" "$CARGO" doc --workspace --no-deps --quiet; }
 javascript() { (cd tests/e2e && "$NPM" ci --no-audit --no-fund && "$NPM" run --silent check); }
 browser() {
@@ -29,13 +34,13 @@ browser() {
 for step in $steps; do
     echo "==> $step"
     start=$(date +%s)
-    if "$step"; then
+    if "$(echo "$step" | tr - _)"; then
         result=ok
     else
         result=FAILED
         failed=1
     fi
-    summary="$summary$(printf '%-12s %-7s %4d s' "$step" "$result" "$(($(date +%s) - start))")
+    summary="$summary$(printf '%-21s %-7s %4d s' "$step" "$result" "$(($(date +%s) - start))")
 "
 done
 

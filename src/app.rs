@@ -1,23 +1,27 @@
 //! Constructs and connects everything: the only place that knows all stages. Start, drain, stop.
 //!
 //! Called by `cli::serve` and by tests, inside a running actix system. Order of a start: operations listener (so that
-//! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners; a stop goes the other way:
-//! no new work, what was promised is finished, sockets are told 1012, the store is flushed.
+//! readiness can say "starting"), store (recovery), receiving, HTTP, then the SMTP listeners. A stop may begin with
+//! [`App::drain`], while which everything goes on and whoever sends clients here learns to send them elsewhere; then the
+//! ports are closed, what was promised is finished, sockets are told 1012, the store is flushed.
 
+mod cluster;
 mod http;
 mod status;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use anyhow::Context as _;
 use futures_util::future::{AbortHandle, abortable};
 
+use self::cluster::Cluster;
 use self::http::{Content, Places, Web};
 use self::status::Status;
 use crate::cluster::broker::Broker;
+use crate::cluster::limits::Limits as ClientLimits;
 use crate::config::Config;
 use crate::inbound::Inbound;
 use crate::inbound::announcer::Announcer;
@@ -36,6 +40,9 @@ use crate::telemetry::Recorder;
 /// How often singletons that died are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for what the bus still has.
+const BUS_LIMIT: Duration = Duration::from_secs(1);
+
 /// A running server.
 pub struct App {
     /// Where it listens, with the ports that were given for port 0.
@@ -51,8 +58,11 @@ pub struct App {
     web: Web,
     ops_server: Ops,
     arbiters: Vec<Arbiter>,
-    checks: AbortHandle,
+    cluster: Cluster,
+    checks: [AbortHandle; 2],
     stop_within: Duration,
+    drain: Duration,
+    draining_since: OnceLock<Instant>,
 }
 
 /// What differs between a server and a test of one.
@@ -75,14 +85,15 @@ impl App {
         let http = startup::listen(config.http.listen.0, "HTTP", "--http")?;
         let gate = gate(&config.smtp);
         let announcer = Announcer::default();
-        let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
-        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&map)));
+        let cluster = Cluster::start(&config.redis, &announcer)?;
+        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&announcer.map), cluster.redis.clone()));
         let ops_listener = startup::listen(config.ops.listen.0, "operations", "--ops")?;
         let ops_server =
             ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
-        let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
+        let store = Store::open(&config.store(), cluster.mouth(), extras.faults).await?;
         status.opened(store.clone());
+        let reconciles = cluster.opened(&store, &config.redis);
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let broker = broker(&config, &store).await?;
@@ -90,11 +101,19 @@ impl App {
             status.queued(Arc::clone(broker));
         }
         let policy = Policy::new(&config.mailboxes, &config.domains).queued(broker.is_some());
-        let inbound = Inbound::start(store.clone(), map, stream, policy, &config.mailboxes, handles.clone());
+        let channels = cluster.bus.channels();
+        let inbound = Inbound::start(store.clone(), &announcer, &channels, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
-        let content = Content { store: store.clone(), inbound: inbound.clone(), smtp: smtp_addresses.clone() };
+        let limits = cluster.limits(&config);
+        let content = Content {
+            store: store.clone(),
+            inbound: inbound.clone(),
+            limits: limits.clone(),
+            smtp: smtp_addresses.clone(),
+        };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
-        let site = Arc::new(site(&config.smtp, gate, &inbound, outlet(broker.as_deref(), &store)));
+        let outlet = outlet(broker.as_deref(), &store);
+        let site = Arc::new(site(&config.smtp, gate, &inbound, (outlet, limits)));
         let sessions = Sessions::default();
         for listener in smtp {
             listener.serve(&site, &sessions, &handles)?;
@@ -103,8 +122,9 @@ impl App {
         let ops = ops_server.addr;
         let http = web.address;
         let checks = watch_over(inbound.clone(), recorder);
-        let stop_within = config.runtime.stop_within.0;
+        let (stop_within, drain) = (config.runtime.stop_within.0, config.runtime.drain_time());
         let smtp = smtp_addresses;
+        let draining_since = OnceLock::new();
         Ok(Self {
             smtp,
             http,
@@ -117,27 +137,47 @@ impl App {
             web,
             ops_server,
             arbiters,
-            checks,
+            cluster,
+            checks: [checks, reconciles],
             stop_within,
+            drain,
+            draining_since,
         })
     }
 
-    /// Stops: takes nothing new, finishes what was promised, flushes. Returns within `[runtime] stop_within`.
-    pub async fn stop(self) {
-        let began = Instant::now();
+    /// Says on all sides that this server is about to stop and goes on serving for `[runtime] drain`: not ready at once,
+    /// and each HTTP answer is the last of its connection.
+    pub async fn drain(&self) {
+        self.begin_to_leave();
+        tokio::time::sleep(self.drain).await;
+    }
+
+    fn begin_to_leave(&self) -> Instant {
         self.status.set(Phase::Draining);
-        let limit = self.stop_within;
-        let left = |part: u32| (limit / part).saturating_sub(began.elapsed() / part);
-        if !self.sessions.drain(left(2)).await {
+        self.web.leave();
+        *self.draining_since.get_or_init(Instant::now)
+    }
+
+    /// Stops: closes the ports, finishes what was promised, flushes. Returns within `[runtime] stop_within`, of which a
+    /// drain is a part.
+    pub async fn stop(self) {
+        let began = self.begin_to_leave();
+        let left = || self.stop_within.saturating_sub(began.elapsed());
+        let limit = left() / 3 * 2;
+        let (ended, ()) = tokio::join!(self.sessions.drain(limit), self.web.stop(limit));
+        if !ended {
             tracing::warn!("some SMTP sessions did not end in time and are cut off");
         }
-        self.web.stop(left(2)).await;
-        self.checks.abort();
+        self.checks.iter().for_each(AbortHandle::abort);
         if let Some(broker) = &self.broker {
-            broker.stop(left(2)).await;
+            broker.stop(left() / 2).await;
         }
-        if tokio::time::timeout(left(1), self.store.close()).await.is_err() {
+        if tokio::time::timeout(left(), self.store.close()).await.is_err() {
             tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
+        }
+        // Once the store is closed nothing more is committed; the others hear of the last of it.
+        if tokio::time::timeout(left().min(BUS_LIMIT), self.cluster.bus.close()).await.is_err() {
+            tracing::warn!("the bus did not take everything in time; other nodes find it in the database");
         }
         for arbiter in self.arbiters {
             arbiter.stop();
@@ -198,7 +238,12 @@ fn gate(config: &SmtpConfig) -> Arc<Gate> {
     Gate::new(config.into())
 }
 
-fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, outlet: Arc<dyn Outlet>) -> Site {
+fn site(
+    config: &SmtpConfig,
+    gate: Arc<Gate>,
+    inbound: &Inbound,
+    (outlet, client_limits): (Arc<dyn Outlet>, ClientLimits),
+) -> Site {
     let limits = Limits {
         max_message_size: config.max_message_size.as_usize(),
         max_recipients: config.max_recipients,
@@ -213,11 +258,14 @@ fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, outlet: Arc<dyn
         door: Arc::new(inbound.door(config.commit_timeout.0, outlet)),
         gate,
         limits: Arc::new(limits),
+        client_limits,
         host_name: host_name(config).into(),
         read_timeout: config.read_timeout.0,
         write_timeout: config.write_timeout.0,
         data_timeout: config.data_timeout.0,
         min_data_rate: config.min_data_rate.0,
+        proxies: config.proxy_protocol_from.clone().into(),
+        proxy_timeout: config.proxy_protocol_timeout.0,
     }
 }
 

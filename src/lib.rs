@@ -34,12 +34,12 @@
 //! | [`smtp`] | mail; pure |
 //! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
+//! | [`cluster`] | mail, store, clock, supervise; alone names Redis, and `broker` lapin |
 //! | [`handoff`], [`supervise`] | mail, actix |
-//! | [`cluster`] | mail, store, clock, supervise; `broker` alone names lapin |
-//! | [`inbound`] | mail, smtp, store, clock, handoff, supervise |
+//! | [`inbound`] | mail, smtp, store, cluster, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |
-//! | [`sockets`] | mail, accounts, inbound; `session.rs` alone names actix-web-actors |
-//! | [`web`] | mail, store, accounts, handoff, inbound, sockets |
+//! | [`sockets`] | mail, accounts, cluster, inbound; `session.rs` alone names actix-web-actors |
+//! | [`web`] | mail, store, accounts, cluster, handoff, inbound, sockets |
 //! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
 //! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry |
 //! | [`app`] | everything; named by `cli` and tests only |
@@ -69,6 +69,7 @@
 //! | a setting | the stage's `config.rs`, which is also its documentation and its check |
 //! | a metric | the stage's `metrics.rs` |
 //! | a command | a file in `cli/` |
+//! | what stands before and around it | `nginx/`, `deploy/`, `docs/deployment.md`; checked by `tests/it/deploy/` |
 
 pub mod accounts;
 pub mod app;

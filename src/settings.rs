@@ -5,9 +5,11 @@
 //! Beside it stands its [`Check`]: which values will not do. Pure: std, serde, toml and `mail`.
 
 mod listen;
+mod network;
 mod wrong;
 
 pub use listen::{Listen, ListenError};
+pub use network::{Network, NetworkError};
 pub use wrong::{Check, Wrong, is_domain};
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -180,7 +180,7 @@ const POSTGRES: &[&str] = &[
 const MYSQL: &[&str] = &[
     "CREATE TABLE mailboxes (
         id BIGINT PRIMARY KEY,
-        address VARCHAR(400),
+        address VARCHAR(450),
         incarnation BIGINT NOT NULL,
         modseq BIGINT NOT NULL,
         replay_floor BIGINT NOT NULL,
@@ -231,7 +231,7 @@ const MYSQL: &[&str] = &[
         kind SMALLINT NOT NULL,
         uid BIGINT NOT NULL,
         id BINARY(16),
-        address VARCHAR(400),
+        address VARCHAR(450),
         incarnation BIGINT NOT NULL,
         PRIMARY KEY (mailbox_id, modseq),
         KEY changes_stamp (stamp)

@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 
 from machine import work_parent
 from rows import missing, run_json
@@ -90,10 +91,15 @@ def postgres():
         subprocess.run([f"{programs}/initdb", "-D", data, "-A", "trust", "-U", "mailroom", "--no-sync"], check=True, **quiet, **identity)
         with open(os.path.join(data, "postgresql.conf"), "a", encoding="ascii") as config:
             config.write(f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
-                         "shared_buffers = 1GB\nmax_wal_size = 4GB\n")
+                         "shared_buffers = 1GB\nmax_wal_size = 4GB\nmax_connections = 300\n")
         with running([f"{programs}/postgres", "-D", data], port, **quiet, **identity):
             server = Postgres(port, programs)
-            server.run("createdb", "mailroom")
+            # It listens before it is ready.
+            for _ in range(200):
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    server.run("createdb", "mailroom")
+                    break
+                time.sleep(0.1)
             yield server
     finally:
         shutil.rmtree(root, ignore_errors=True)

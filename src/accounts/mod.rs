@@ -2,10 +2,11 @@
 //!
 //! Called by `web` and `sockets` for each request or subscription. Map: [`tokens`] makes and hashes tokens,
 //! [`part_keys`] opens the attachments of one message to its page, [`origin`] tells a browser's own page from a foreign
-//! one.
+//! one, [`forwarded`] believes trusted proxies about who asks.
 //!
 //! Invariant: a wrong token and an unknown mailbox cannot be told apart from outside.
 
+pub mod forwarded;
 pub mod origin;
 pub mod part_keys;
 pub mod tokens;

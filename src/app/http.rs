@@ -1,8 +1,9 @@
 //! The HTTP port: the API, the dashboard and the WebSocket endpoint behind one listener.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use actix_server::{Server, ServerHandle};
 use futures_util::future::LocalBoxFuture;
@@ -10,9 +11,11 @@ use tokio::sync::watch;
 
 use crate::accounts::part_keys::PartKeys;
 use crate::accounts::{self, origin};
+use crate::cluster::limits::Limits;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
 use crate::inbound::gate::{Caps, Gate};
+use crate::inbound::last_call;
 use crate::inbound::subscription::{Page, Paged, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId};
 use crate::mail::address::{AddressError, MailboxKey};
 use crate::mail::event::Announced;
@@ -27,6 +30,9 @@ pub struct Web {
     pub address: SocketAddr,
     pub sockets: Sockets,
     handle: ServerHandle,
+    /// The listening socket, to close the port while connections go on.
+    port: TcpListener,
+    leaving: Arc<AtomicBool>,
     stopping: watch::Sender<bool>,
 }
 
@@ -37,6 +43,9 @@ pub struct Places {
     /// For one client: an IPv4 address or a /64 of IPv6.
     pub for_client: usize,
 }
+
+/// How long the accepting thread may take to hear that it has to pause.
+const PAUSING: Duration = Duration::from_millis(10);
 
 /// Descriptors for files, the database and the operations listener.
 const FILES: usize = 1_024;
@@ -56,6 +65,7 @@ impl Places {
 pub struct Content {
     pub store: Store,
     pub inbound: Inbound,
+    pub limits: Limits,
     /// Addresses that SMTP listens on.
     pub smtp: Vec<SocketAddr>,
 }
@@ -73,6 +83,7 @@ impl Web {
         content: Content,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
+        let port = listener.try_clone()?;
         let reach = Reach {
             store: content.store.clone(),
             inbound: content.inbound.clone(),
@@ -80,6 +91,7 @@ impl Web {
         };
         let sockets = Sockets::new(sockets.clone(), Arc::new(reach));
         let (stopping, stops) = watch::channel(false);
+        let leaving = Arc::new(AtomicBool::new(false));
         let gate = Gate::new(Caps {
             sessions: places.in_all,
             sessions_per_client: places.for_client,
@@ -92,9 +104,10 @@ impl Web {
             inbound: content.inbound,
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
-            makers: Arc::new(web::makers::Makers::new(http.mailboxes_per_minute)),
+            limits: content.limits.clone(),
             part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
-            stopping: stops,
+            leaving: Arc::clone(&leaving),
+            stopping: stops.clone(),
         };
         let endpoints = web::Endpoints::default();
         let server = Server::build()
@@ -110,7 +123,9 @@ impl Web {
             write_timeout: http.write_timeout.0,
             idle_timeout: web::params::MAX_WAIT.max(http.keep_alive.0).max(http.heartbeat.0) + Duration::from_secs(60),
             gate: Some(gate),
-            stopping: Some(server.graceful_shutdown_signal()),
+            proxies: http.trusted_proxies.clone().into(),
+            limits: content.limits,
+            stopping: Some(stops),
         };
         let clients = sockets.clone();
         let server = server
@@ -124,19 +139,44 @@ impl Web {
                 tracing::error!(%error, "the HTTP listener ended");
             }
         });
-        Ok(Self { address, sockets, handle, stopping })
+        Ok(Self { address, sockets, handle, port, leaving, stopping })
     }
 
-    /// Closes sockets with 1012, ends event streams, finishes requests.
+    /// From now on each answer says that its connection ends with it.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes the port after a last call, ends event streams, closes sockets with 1012 spread over half of the time,
+    /// finishes requests.
     pub async fn stop(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        self.close_port(limit / 4).await;
         // Nobody who would have to hear it is there any more when this fails.
         let _ = self.stopping.send(true);
-        let left = self.sockets.stop(limit / 2).await;
+        let left = self.sockets.stop(limit / 2, limit / 4 * 3).await;
         if left > 0 {
             tracing::warn!(left, "some WebSocket clients did not close in time and are cut off");
         }
-        if tokio::time::timeout(limit, self.handle.stop(true)).await.is_err() {
+        let time = until.saturating_duration_since(Instant::now()).max(limit / 4);
+        if tokio::time::timeout(time, self.handle.stop(true)).await.is_err() {
             tracing::warn!("some HTTP requests did not end in time and are cut off");
+        }
+    }
+}
+
+impl Web {
+    /// The server's own stop would drop connections that are accepted and not served yet, and would end its threads, on
+    /// which the WebSocket clients live.
+    async fn close_port(&self, limit: Duration) {
+        last_call::ignore_handshakes(&self.port);
+        tokio::time::sleep(last_call::GRACE.min(limit)).await;
+        self.handle.pause().await;
+        // The accepting thread hears of it a moment later.
+        tokio::time::sleep(PAUSING.min(limit)).await;
+        let closed = socket2::SockRef::from(&self.port).shutdown(Shutdown::Both);
+        if let Err(error) = closed {
+            tracing::debug!(%error, "the HTTP port is closed later");
         }
     }
 }

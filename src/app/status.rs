@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::cluster::broker::{Broker, BrokerStatus, metrics as broker_metrics};
+use crate::cluster::redis::Redis;
 use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
 use crate::inbound::metrics as inbound_metrics;
@@ -18,12 +19,14 @@ pub struct Status {
     gate: Arc<Gate>,
     map: Arc<Map>,
     broker: RwLock<Option<Arc<Broker>>>,
+    redis: Option<Redis>,
 }
 
 impl Status {
     #[must_use]
-    pub fn new(gate: Arc<Gate>, map: Arc<Map>) -> Self {
-        Self { phase: RwLock::new(Phase::Starting), store: RwLock::new(None), gate, map, broker: RwLock::new(None) }
+    pub fn new(gate: Arc<Gate>, map: Arc<Map>, redis: Option<Redis>) -> Self {
+        let (phase, store, broker) = (RwLock::new(Phase::Starting), RwLock::new(None), RwLock::new(None));
+        Self { phase, store, gate, map, broker, redis }
     }
 
     pub fn set(&self, phase: Phase) {
@@ -66,6 +69,8 @@ impl Probe for Status {
                 .with("active_mailboxes", self.map.active()),
         ];
         parts.extend(broker.map(broker_part));
+        // Without it this node goes on alone: degraded, not failing.
+        parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
         parts
     }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use super::check;
 use super::serve::Place;
-use crate::store::backup::{self, Copied};
+use crate::store::backup::{self, BackupError, Copied};
+use crate::store::engine;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -26,6 +27,9 @@ pub struct Options {
 /// Something is in the way. A copy that is damaged is left there, and is exit code 1.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.place.read()?.store();
+    if let Some(place) = engine::name(&config) {
+        return Err(BackupError::Server(place).into());
+    }
     let Copied { segments, linked, bytes } = backup::backup(&config, &options.target)?;
     let mebibytes = bytes >> 20;
     writeln!(

@@ -51,6 +51,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match backup {
             BackupError::Open(open) => of_open(open),
             BackupError::NotEmpty(_) => CANT_CREATE,
+            BackupError::Server(_) => CONFIG,
             BackupError::Io { .. } => IO,
             BackupError::Missing(_) | BackupError::Database { .. } | BackupError::Segment(_) => UNAVAILABLE,
         });
@@ -63,7 +64,7 @@ const fn of_open(error: &OpenError) -> u8 {
     match error {
         OpenError::InUse { .. } => TEMPORARY,
         OpenError::Io { .. } | OpenError::Make { .. } | OpenError::NotADirectory { .. } => CANT_CREATE,
-        OpenError::Unsupported(_) | OpenError::Url(_) => CONFIG,
+        OpenError::Unsupported(_) | OpenError::Url(_) | OpenError::Packet { .. } => CONFIG,
         OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => UNAVAILABLE,
     }
 }

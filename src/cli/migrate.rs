@@ -18,7 +18,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.place.read()?.store();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Store::migrate(&config))?;
-    writeln!(std::io::stdout(), "the database in {} has this version's schema", config.data.display())?;
+    let database = runtime.block_on(Store::migrate(&config))?;
+    writeln!(std::io::stdout(), "the database {database} has this version's schema")?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `mailroom serve`: reads the configuration, installs log and metrics, starts `app`, and stops it at a signal.
 //!
-//! A first SIGTERM or SIGINT lets everything that was promised finish; a second one ends the process at once.
+//! A first SIGTERM or SIGINT lets everything that was promised finish, SIGTERM after a drain; a second one ends the process
+//! at once.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -77,12 +78,21 @@ async fn serve(config: Config, recorder: Recorder) -> anyhow::Result<()> {
     greet(&app, &data)?;
     let name = stop.asked().await;
     tracing::info!(signal = name, "stopping");
+    let end = async {
+        // Whoever stops it by hand knows that it is gone.
+        if name == TERMINATE {
+            app.drain().await;
+        }
+        app.stop().await;
+    };
     tokio::select! {
-        () = app.stop() => {}
+        () = end => {}
         name = stop.asked() => tracing::warn!(signal = name, "stopped at once; what was answered 250 is durable"),
     }
     Ok(())
 }
+
+const TERMINATE: &str = "SIGTERM";
 
 /// The signals that ask for a stop.
 struct Stop {
@@ -97,7 +107,7 @@ impl Stop {
 
     async fn asked(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }

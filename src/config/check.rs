@@ -29,7 +29,20 @@ pub fn check(config: &Config) -> Findings {
     check_domains(config, &mut findings);
     check_http(config, &mut findings);
     check_ops(config, &mut findings);
+    check_proxies(config, &mut findings);
+    check_stop(config, &mut findings);
+    check_cluster(config, &mut findings);
     findings
+}
+
+/// Redis carries what other nodes do, which there are only on a database server.
+fn check_cluster(config: &Config, findings: &mut Findings) {
+    let is_server = ["postgres", "postgresql", "mysql", "mariadb"]
+        .iter()
+        .any(|scheme| config.database.url.split_once("://").is_some_and(|(found, _)| found == *scheme));
+    if !config.redis.url.is_empty() && !is_server {
+        findings.warning("redis.url", "there are no other nodes on SQLite: Redis serves limits alone");
+    }
 }
 
 impl Findings {
@@ -103,6 +116,27 @@ fn check_http(config: &Config, findings: &mut Findings) {
     );
 }
 
+/// Who may say for whom it comes.
+fn check_proxies(config: &Config, findings: &mut Findings) {
+    let lists = [
+        ("smtp.proxy_protocol_from", &config.smtp.proxy_protocol_from),
+        ("http.trusted_proxies", &config.http.trusted_proxies),
+    ];
+    for (setting, networks) in lists {
+        if let Some(network) = networks.iter().find(|network| network.is_everyone()) {
+            findings.warning(setting, format!("{network} is everyone: any client may claim any address"));
+        }
+    }
+}
+
+fn check_stop(config: &Config, findings: &mut Findings) {
+    let runtime = &config.runtime;
+    if runtime.drain.0 > runtime.drain_time() && runtime.drain != super::RuntimeConfig::default().drain {
+        let (drain, within) = (runtime.drain, runtime.stop_within);
+        findings.warning("runtime.drain", format!("{drain} is more than half of stop_within ({within}): half is used"));
+    }
+}
+
 fn check_ops(config: &Config, findings: &mut Findings) {
     let listen = config.ops.listen.0;
     if !listen.ip().is_loopback() {
@@ -122,13 +156,17 @@ mod tests {
 
     /// What is said of a configuration that differs from the default in these settings, written as TOML.
     fn problems(settings: &[(&str, &str)]) -> Vec<String> {
+        with(settings).problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Findings {
         let mut config = Config::default();
         for (name, value) in settings {
             let (section, key) = name.split_once('.').unwrap();
             let table: toml::Table = format!("value = {value}").parse().unwrap();
             config.section_mut(section).unwrap().set(key, table["value"].clone()).unwrap();
         }
-        check(&config).problems.iter().map(ToString::to_string).collect()
+        check(&config)
     }
 
     #[test]
@@ -225,13 +263,20 @@ mod tests {
     }
 
     /// Amounts of which nothing at all makes sense.
-    const MAY_BE_NONE: [&str; 6] = [
+    const MAY_BE_NONE: [&str; 13] = [
         "smtp.min_data_rate",
         "database.min_free",
         "database.list_cache",
         "bodies.compact_below",
         "http.workers",
         "http.mailboxes_per_minute",
+        "runtime.drain",
+        "limits.requests",
+        "limits.requests_burst",
+        "limits.connections",
+        "limits.connections_burst",
+        "limits.messages",
+        "limits.messages_burst",
     ];
 
     #[test]
@@ -259,6 +304,22 @@ mod tests {
     fn is_amount(text: &str) -> bool {
         use crate::mail::units::{Bytes, Limit, Period};
         text.parse::<Limit<Period>>().is_ok() || text.parse::<Limit<Bytes>>().is_ok()
+    }
+
+    #[test]
+    fn proxies_that_are_everyone_and_a_drain_that_is_cut_are_warnings() {
+        let of = |setting, value| {
+            let findings = with(&[(setting, value)]);
+            assert_eq!(findings.problems, []);
+            findings.warnings.into_iter().map(|warning| warning.place).collect::<Vec<_>>()
+        };
+        for setting in ["smtp.proxy_protocol_from", "http.trusted_proxies"] {
+            assert_eq!(of(setting, "[\"10.0.0.1\", \"::/0\"]"), [setting]);
+            assert_eq!(of(setting, "[\"10.0.0.0/8\"]"), [""; 0]);
+        }
+        assert_eq!(of("runtime.drain", "\"16s\""), ["runtime.drain"]);
+        assert_eq!(of("runtime.drain", "\"15s\""), [""; 0]);
+        assert_eq!(of("runtime.stop_within", "\"2s\""), [""; 0]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub use strangers::strangers;
 
 use std::net::SocketAddr;
 
+use crate::cluster::limits::LimitsConfig;
+use crate::cluster::redis::RedisConfig;
 use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
@@ -37,6 +39,18 @@ crate::settings! {
         /// How long a stop may take: what was promised is finished and flushed, idle sessions are told 421. Whatever is
         /// left at the end is cut off.
         pub stop_within: Period = Period::secs(30),
+        /// How long the ports stay open after SIGTERM, so that proxies and balancers learn of it first: `/health/ready` answers
+        /// 503 at once, and every HTTP answer ends its connection. It is a part of stop_within, at most half of it. "0s" for
+        /// a server that nothing stands in front of. SIGINT, as Ctrl-C sends it, does without.
+        pub drain: Period = Period::secs(5),
+    }
+}
+
+impl RuntimeConfig {
+    /// How long the ports stay open after SIGTERM.
+    #[must_use]
+    pub fn drain_time(&self) -> std::time::Duration {
+        self.drain.0.min(self.stop_within.0 / 2)
     }
 }
 
@@ -82,6 +96,8 @@ sections! {
     database: DatabaseConfig,
     bodies: BodiesConfig,
     search: SearchConfig,
+    redis: RedisConfig,
+    limits: LimitsConfig,
     broker: crate::cluster::broker::BrokerConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
@@ -113,6 +129,7 @@ impl Config {
                 max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
                 when_full: mailboxes.when_full.into(),
             },
+            largest: self.smtp.max_message_size,
         }
     }
 }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::dev::SendError;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
-use super::everything::{AllHeard, Everything};
-use super::mailbox::Heard;
+use super::everything::{Ahead, AllHeard, Everything};
+use super::mailbox::{Heard, Tidy};
 use super::map::Map;
+use crate::cluster::redis::Hint;
+use crate::mail::address::MailboxKey;
 use crate::mail::event::{Announced, Event};
 use crate::store::Announce;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Announcer {
     pub map: Arc<Map>,
     pub stream: Arc<StreamShared>,
@@ -24,6 +26,8 @@ pub struct Announcer {
 /// What the actor for `*` shares with the announcer.
 #[derive(Default)]
 pub struct StreamShared {
+    /// The stamp of the last event that its subscribers were told; none while it has none.
+    pub place: Mutex<Option<i64>>,
     /// Someone follows `*`.
     pub listening: AtomicBool,
     /// A batch found its inbox full: it reads what it missed from the store.
@@ -58,6 +62,58 @@ impl Announcer {
         match self.stream.to.read().as_ref() {
             Some(to) => tell(AllHeard { after, events }, &self.stream.lagging, |heard| to.try_send(heard)),
             None => self.stream.lagging.store(true, Ordering::SeqCst),
+        }
+    }
+}
+
+/// What other nodes committed, and what the database is known to have.
+impl Announcer {
+    /// Events of another node: in the order of each mailbox, each with its stamp of the stream, which is dense there.
+    pub fn heard(&self, events: Vec<Arc<Announced>>) {
+        for event in &events {
+            self.tell_mailbox(event);
+        }
+        if !self.stream.listening.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut run: Vec<Arc<Announced>> = Vec::new();
+        for event in events {
+            if run.last().is_some_and(|last| last.stream.stamp + 1 != event.stream.stamp) {
+                self.tell_run(std::mem::take(&mut run));
+            }
+            run.push(event);
+        }
+        self.tell_run(run);
+    }
+
+    fn tell_run(&self, run: Vec<Arc<Announced>>) {
+        if let Some(first) = run.first() {
+            self.tell_everything(first.stream.stamp - 1, run);
+        }
+    }
+
+    /// A mailbox is ahead of what its subscribers were told, which its actor reads from the store.
+    pub fn hint(&self, hint: &Hint) {
+        self.look(&hint.mailbox);
+        self.ahead(hint.stream.stamp);
+    }
+
+    /// Makes the actor of a mailbox that is followed look at the store.
+    pub fn look(&self, mailbox: &MailboxKey) {
+        self.map.with(mailbox, |entry| {
+            entry.shared.valid_until.store(0, Ordering::SeqCst);
+            if entry.shared.listening.load(Ordering::SeqCst) {
+                entry.shared.lagging.store(true, Ordering::SeqCst);
+                // Where its inbox is full, something in it makes it look.
+                let _ = entry.addr.try_send(Tidy);
+            }
+        });
+    }
+
+    /// The stream has reached this stamp.
+    pub fn ahead(&self, stamp: i64) {
+        if let (true, Some(to)) = (self.stream.listening.load(Ordering::SeqCst), self.stream.to.read().as_ref()) {
+            tell(Ahead(stamp), &self.stream.lagging, |ahead| to.try_send(ahead));
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::address::Plus;
 use crate::mail::units::{Bytes, Count, Limit, Period};
-use crate::settings::{Check, Listen, ListenError, Wrong, is_domain};
+use crate::settings::{Check, Listen, ListenError, Network, Wrong, is_domain};
 use crate::store::WhenFull;
 
 crate::settings! {
@@ -43,6 +43,12 @@ crate::settings! {
         pub commit_timeout: Period = Period::secs(30),
         /// Lone CR or LF in a message: "refuse" (550) or "normalise" to CRLF.
         pub bare_line_ends: BareLineEnds = BareLineEnds::Refuse,
+        /// Networks of proxies that tell the client's address with the PROXY protocol, version 1 or 2: whoever connects from
+        /// one must begin with a header, or is cut off; from anywhere else none is taken. That address counts for the limits
+        /// of a client and stands in `Received` and the log. Name the proxies alone: who is in it may claim to be anyone.
+        pub proxy_protocol_from: Vec<Network> = Vec::new(),
+        /// How long such a proxy may take to send the header.
+        pub proxy_protocol_timeout: Period = Period::secs(5),
     }
 }
 
@@ -84,6 +90,7 @@ impl Check for SmtpConfig {
         wrong.least("data_timeout", self.data_timeout, second);
         wrong.least("max_errors", self.max_errors, 1);
         wrong.least("commit_timeout", self.commit_timeout, second);
+        wrong.least("proxy_protocol_timeout", self.proxy_protocol_timeout, Period::millis(100));
     }
 }
 

@@ -63,7 +63,7 @@ impl InboundDoor {
     /// Sends to the mailbox if what is known of it still holds.
     fn offer(&self, key: &MailboxKey, append: Append) -> Result<(), Append> {
         let now = clock::now_micros();
-        let valid = self.map.with(key, |entry| entry.shared.valid_until.load(Ordering::SeqCst) > now);
+        let valid = self.map.with(key, |entry| entry.shared.is_valid(now));
         if valid == Some(true) { self.map.send(key, append) } else { Err(append) }
     }
 
@@ -109,7 +109,7 @@ impl Door for InboundDoor {
         let now = Timestamp(clock::now_micros());
         let known = self.map.touch(&key, now, |entry| {
             let shared = &entry.shared;
-            !shared.quota.load(Ordering::SeqCst) && shared.valid_until.load(Ordering::SeqCst) > now.0
+            !shared.quota.load(Ordering::SeqCst) && shared.is_valid(now.0)
         });
         if known == Some(true) {
             return Answer::Now(Ok(()));

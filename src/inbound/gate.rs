@@ -53,6 +53,14 @@ struct Client {
 #[derive(Debug)]
 pub struct Place {
     gate: Arc<Gate>,
+    /// None for a connection of a proxy, which has many clients.
+    share: Option<Share>,
+}
+
+/// One of a client's sessions, or something that counts as one.
+#[derive(Debug)]
+pub struct Share {
+    gate: Arc<Gate>,
     client: IpAddr,
     bytes: Arc<AtomicU64>,
 }
@@ -89,18 +97,35 @@ impl Gate {
     /// # Errors
     /// Which of the two caps is reached.
     pub fn enter(self: &Arc<Self>, client: IpAddr) -> Result<Place, Crowded> {
-        let mut clients = self.clients.lock();
-        if self.sessions.load(Ordering::Relaxed) >= self.caps.sessions {
-            return Err(Crowded::InAll);
-        }
+        let mut place = self.enter_proxy()?;
+        place.share = Some(self.share(client)?);
+        Ok(place)
+    }
+
+    /// A place for a connection of a proxy: it counts among all, and for no client.
+    ///
+    /// # Errors
+    /// [`Crowded::InAll`].
+    pub fn enter_proxy(self: &Arc<Self>) -> Result<Place, Crowded> {
+        let taken = self.sessions.fetch_add(1, Ordering::Relaxed);
+        // Dropped again when there is no room.
+        let place = Place { gate: Arc::clone(self), share: None };
+        if taken < self.caps.sessions { Ok(place) } else { Err(Crowded::InAll) }
+    }
+
+    /// One of the client's sessions without a place of its own: what comes for it through a proxy.
+    ///
+    /// # Errors
+    /// [`Crowded::FromClient`].
+    pub fn share(self: &Arc<Self>, client: IpAddr) -> Result<Share, Crowded> {
         let client = network(client);
+        let mut clients = self.clients.lock();
         if clients.get(&client).is_some_and(|taken| taken.sessions >= self.caps.sessions_per_client) {
             return Err(Crowded::FromClient);
         }
         let taken = clients.entry(client).or_default();
         taken.sessions += 1;
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { gate: Arc::clone(self), client, bytes: Arc::clone(&taken.bytes) })
+        Ok(Share { gate: Arc::clone(self), client, bytes: Arc::clone(&taken.bytes) })
     }
 
     /// Whether a client may have `its` bytes when `all` are taken.
@@ -120,6 +145,12 @@ impl Gate {
         self.caps.bytes
     }
 
+    /// How many sessions there may be.
+    #[must_use]
+    pub const fn max_sessions(&self) -> usize {
+        self.caps.sessions
+    }
+
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
@@ -135,11 +166,18 @@ impl Place {
     /// Room for nothing yet.
     #[must_use]
     pub fn room(&self) -> Room {
-        Room { gate: Arc::clone(&self.gate), client: Arc::clone(&self.bytes), bytes: 0 }
+        let client = self.share.as_ref().map_or_else(Arc::default, |share| Arc::clone(&share.bytes));
+        Room { gate: Arc::clone(&self.gate), client, bytes: 0 }
     }
 }
 
 impl Drop for Place {
+    fn drop(&mut self) {
+        self.gate.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
         let mut clients = self.gate.clients.lock();
         if let Some(taken) = clients.get_mut(&self.client) {
@@ -148,7 +186,6 @@ impl Drop for Place {
                 clients.remove(&self.client);
             }
         }
-        self.gate.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -229,6 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_has_places_and_its_clients_have_shares() {
+        let gate = Gate::new(Caps { sessions: 2, ..CAPS });
+        let client: IpAddr = "10.0.0.1".parse().unwrap();
+        let (first, _second) = (gate.enter_proxy().unwrap(), gate.enter_proxy().unwrap());
+        assert_eq!(gate.enter_proxy().unwrap_err(), Crowded::InAll);
+        assert_eq!(gate.sessions(), 2, "who was refused takes nothing");
+        let share = gate.share(client).unwrap();
+        assert_eq!(gate.share(client).unwrap_err(), Crowded::FromClient);
+        drop(first);
+        assert_eq!(gate.enter(client).unwrap_err(), Crowded::FromClient);
+        assert_eq!(gate.sessions(), 1);
+        drop(share);
+        let place = gate.enter(client).unwrap();
+        assert_eq!(gate.share(client).unwrap_err(), Crowded::FromClient);
+        drop(place);
+        assert!(gate.clients.lock().is_empty());
+    }
+
+    #[test]
     fn a_v6_client_is_its_64() {
         let gate = Gate::new(CAPS);
         let _place = gate.enter("2001:db8::1".parse().unwrap()).unwrap();
@@ -257,7 +313,7 @@ mod tests {
     fn one_client_takes_half_at_most_and_its_share_of_the_rest() {
         let gate = Gate::new(Caps { sessions_per_client: 2, ..CAPS });
         let [one, other] = places(&gate);
-        let again = gate.enter(one.client).unwrap();
+        let again = gate.enter([10, 0, 0, 0].into()).unwrap();
         let (mut first, mut second, mut others) = (one.room(), again.room(), other.room());
         assert!(first.grow(6));
         assert!(second.grow(4), "more than its share while half is free");
@@ -271,7 +327,7 @@ mod tests {
         assert!(!second.grow(6), "its share, since more than half is taken");
         drop((second, others));
         assert_eq!(gate.bytes(), 0);
-        assert_eq!(one.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(one.share.as_ref().unwrap().bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::map::Shared;
 use super::publisher::{Publisher, Turn};
 use super::subscription::{Page, Paged, Position, Subscribe, SubscribeError, Subscribed, Unsubscribe, is_foreign};
 use crate::clock;
+use crate::cluster::redis::{Channels, Following};
 use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::Cursor;
@@ -63,13 +64,31 @@ pub struct MailboxActor {
     /// Subscribers whose place is being looked up: they need what is told from then on.
     coming: usize,
     publisher: Publisher,
+    channels: Channels,
+    /// Keeps other nodes' events coming while there are subscribers.
+    following: Option<Following>,
 }
 
 impl MailboxActor {
     #[must_use]
-    pub fn new(key: MailboxKey, shared: Arc<Shared>, store: Store) -> Self {
-        let publisher = Publisher::default();
-        Self { key, shared, store, place: None, catching_up: false, heard_more: false, coming: 0, publisher }
+    pub fn new(key: MailboxKey, shared: Arc<Shared>, store: Store, channels: Channels) -> Self {
+        Self {
+            key,
+            shared,
+            store,
+            place: None,
+            catching_up: false,
+            heard_more: false,
+            coming: 0,
+            publisher: Publisher::default(),
+            channels,
+            following: None,
+        }
+    }
+
+    fn set_place(&mut self, place: Option<Cursor>) {
+        self.place = place;
+        self.shared.set_place(place);
     }
 
     /// Publishes the next event, or says that it is not the next (a gap, or another life of the mailbox).
@@ -91,9 +110,9 @@ impl MailboxActor {
             self.publisher.restart();
         }
         self.publisher.publish(next, event);
-        self.place = Some(event.cursor);
-        if matches!(event.event, Event::MailboxDeleted {}) {
-            self.place = Some(Cursor::default());
+        let ended = matches!(event.event, Event::MailboxDeleted {});
+        self.set_place(Some(if ended { Cursor::default() } else { event.cursor }));
+        if ended {
             // Those who might see only this life are forgotten.
             self.leave();
         }
@@ -115,7 +134,7 @@ impl MailboxActor {
         }
         self.publisher.publish(event.cursor.modseq, event);
         let ended = matches!(event.event, Event::MailboxDeleted {});
-        self.place = Some(if ended { Cursor::default() } else { event.cursor });
+        self.set_place(Some(if ended { Cursor::default() } else { event.cursor }));
     }
 
     /// Reads from the store what lies after the last published event, until there is nothing more.
@@ -139,17 +158,17 @@ impl MailboxActor {
                 for event in &events {
                     actor.publish_missed(event);
                 }
-                actor.place = actor.place.map(|place| {
-                    let ahead = at.incarnation == place.incarnation && at.modseq > place.modseq;
-                    if ahead { at } else { place }
-                });
+                let ahead = |place: &Cursor| at.incarnation == place.incarnation && at.modseq > place.modseq;
+                if actor.place.as_ref().is_some_and(ahead) {
+                    actor.set_place(Some(at));
+                }
                 if !head || actor.heard_more {
                     actor.catch_up(ctx);
                 }
             }
             Ok(Replay::Reset { at: Position::Mailbox(at) }) => {
                 actor.publisher.reset(at.modseq, Position::Mailbox(at));
-                actor.place = Some(at);
+                actor.set_place(Some(at));
                 actor.leave();
                 if actor.heard_more {
                     actor.catch_up(ctx);
@@ -176,7 +195,10 @@ impl MailboxActor {
             return Err(SubscribeError::Unknown);
         }
         let first = self.place.is_none();
-        let place = *self.place.get_or_insert(row);
+        let place = self.place.unwrap_or(row);
+        if first {
+            self.set_place(Some(place));
+        }
         if first && self.heard_more {
             self.catch_up(ctx);
         }
@@ -221,8 +243,9 @@ impl MailboxActor {
     fn leave(&mut self) {
         if self.publisher.is_empty() && self.coming == 0 {
             self.shared.listening.store(false, Ordering::SeqCst);
-            self.place = None;
+            self.set_place(None);
             self.heard_more = false;
+            self.following = None;
         }
     }
 }
@@ -267,8 +290,11 @@ impl Handler<Subscribe> for MailboxActor {
 
     fn handle(&mut self, subscribe: Subscribe, ctx: &mut Context<Self>) -> Self::Result {
         self.mind_the_gap(ctx);
-        // From here on events are told; the row is read after that, so nothing falls between.
+        // From here on events are told, other nodes' once their channel is confirmed; the row is read after that, so
+        // nothing falls between.
         self.shared.listening.store(true, Ordering::SeqCst);
+        let following = self.following.get_or_insert_with(|| self.channels.follow(&self.key));
+        let confirmed = following.confirmed();
         let foreign = |place: &Cursor| is_foreign(subscribe.incarnation, Position::Mailbox(*place));
         if let Some(place) = self.place.filter(|place| !foreign(place)) {
             return Box::pin(ready(self.admit(subscribe, place, ctx)));
@@ -277,6 +303,7 @@ impl Handler<Subscribe> for MailboxActor {
         let (store, key) = (self.store.clone(), self.key.clone());
         let hold = self.shared.hold();
         let read = async move {
+            confirmed.await;
             let row = store.mailbox(&key).await;
             drop(hold);
             row

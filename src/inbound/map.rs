@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use actix::dev::ToEnvelope;
 use actix::{Addr, Handler, Message};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::mailbox::MailboxActor;
 use crate::clock;
 use crate::mail::address::MailboxKey;
+use crate::mail::cursor::Cursor;
 use crate::mail::time::Timestamp;
 
 const SHARDS: usize = 64;
@@ -33,9 +34,29 @@ pub struct Shared {
     pub valid_until: AtomicI64,
     /// The mailbox has a quota: whether a message fits is looked up for each recipient.
     pub quota: AtomicBool,
+    /// Where other nodes may change the row: what was known of it is looked up again after this (microseconds).
+    pub believed_until: AtomicI64,
+    /// The last event that its subscribers were told; none while it has none.
+    pub place: Mutex<Option<Cursor>>,
+    /// The stamp of the stream at which the place was last compared with the database; 0 for never.
+    pub compared_at: AtomicI64,
 }
 
 impl Shared {
+    /// Notes where its subscribers are.
+    pub fn set_place(&self, place: Option<Cursor>) {
+        let before = std::mem::replace(&mut *self.place.lock(), place);
+        if before.is_none() {
+            self.compared_at.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether what is known of the row may be used at `now`.
+    #[must_use]
+    pub fn is_valid(&self, now: i64) -> bool {
+        self.valid_until.load(Ordering::SeqCst) > now && self.believed_until.load(Ordering::SeqCst) > now
+    }
+
     /// Holds the actor in memory until the guard is dropped.
     #[must_use]
     pub fn hold(self: &Arc<Self>) -> Hold {
@@ -140,6 +161,28 @@ impl Map {
             }
         }
         (idle, held)
+    }
+
+    /// Mailboxes with subscribers whose place was not compared with the database at `stamp` yet.
+    #[must_use]
+    pub fn to_compare(&self, stamp: i64) -> Vec<(MailboxKey, Arc<Shared>)> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            for (key, entry) in shard.read().iter() {
+                let shared = &entry.shared;
+                if shared.compared_at.load(Ordering::SeqCst) != stamp && shared.place.lock().is_some() {
+                    all.push((key.clone(), Arc::clone(shared)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether any mailbox has subscribers.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        let followed = |entry: &Entry| entry.shared.place.lock().is_some();
+        self.shards.iter().any(|shard| shard.read().values().any(followed))
     }
 
     /// What was known of the mailbox holds no longer: the next who asks looks it up.

@@ -13,11 +13,18 @@ pub const MAILBOXES_ACTIVE: &str = "mailboxes_active";
 pub const SUBSCRIBERS_BEHIND: &str = "subscribers_behind_total";
 pub const CLOCK_AHEAD: &str = "retention_clock_ahead_seconds";
 pub const GAPS: &str = "mailbox_gaps_total";
+pub const RECONCILED: &str = "reconcile_passes_total";
+pub const FOUND: &str = "reconcile_findings_total";
+pub const RECONCILE_SECONDS: &str = "reconcile_duration_seconds";
 
 /// Describes them to the recorder.
 pub fn describe() {
     describe_gauge!(CONNECTIONS_ACTIVE, "SMTP sessions that are open");
-    describe_counter!(CONNECTIONS, "SMTP connections by outcome: accepted, over the cap, over the client's cap");
+    describe_counter!(
+        CONNECTIONS,
+        "SMTP connections by outcome: accepted, over the cap, over the client's cap, over the rate of its network, without the \
+         PROXY header asked for"
+    );
     describe_counter!(REFUSED, "Recipients and messages refused, by reason");
     describe_counter!(RECEIVED, "Messages received through the final dot, by outcome");
     describe_counter!(RECEIVED_BYTES, Unit::Bytes, "Bytes of messages that were stored, as received");
@@ -30,5 +37,11 @@ pub fn describe() {
         Unit::Seconds,
         "How far the clock is ahead of the time that passed: above 0 nothing expired is removed, for an hour after a jump"
     );
+    describe_counter!(RECONCILED, "Comparisons with the database of what subscribers were told, by outcome");
+    describe_counter!(
+        FOUND,
+        "Mailboxes (and the stream of all) whose subscribers had missed something, found by comparing"
+    );
+    describe_histogram!(RECONCILE_SECONDS, Unit::Seconds, "Time of one comparison with the database");
     describe_counter!(GAPS, "Times a mailbox actor read from the store what it had not been told");
 }

@@ -1,28 +1,33 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
-//! Map: [`listener`] accepts, [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
+//! Map: [`listener`] accepts, from a proxy after its [mod@proxy] header (pure), until its [`last_call`]; [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
 //! [`receipt`] notes one message; [`door`] admits and makes a [`delivery`];
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
-//! towards its subscribers ([`subscription`]); [`feed`] follows without an actor; [`retention`] (actor) removes what
+//! towards its subscribers ([`subscription`]), which keeps what comes [`early`]; [`reconcile`] compares what they were told
+//! with the database where other nodes write to it; [`feed`] follows without an actor; [`retention`] (actor) removes what
 //! ended while the clock can be [`trusted`] (pure); [`policy`] (pure) says who receives mail; [`fail`] is for tests of what a panic does.
 
 pub mod announcer;
 pub mod config;
 pub mod delivery;
 pub mod door;
+pub mod early;
 pub mod everything;
 pub mod fail;
 pub mod feed;
 pub mod gate;
+pub mod last_call;
 pub mod line;
 pub mod listener;
 pub mod mailbox;
 pub mod map;
 pub mod metrics;
 pub mod policy;
+pub mod proxy;
 pub mod publisher;
 pub mod receipt;
+pub mod reconcile;
 pub mod registry;
 pub mod retention;
 pub mod session;
@@ -34,7 +39,7 @@ use std::time::Duration;
 
 use actix::{Actor, Arbiter, ArbiterHandle};
 
-use self::announcer::StreamShared;
+use self::announcer::Announcer;
 use self::config::{AccessMode, MailboxesConfig};
 use self::door::InboundDoor;
 use self::everything::Everything;
@@ -46,6 +51,7 @@ use self::retention::Retention;
 use self::subscription::{
     Followed, Page, Paged, Position, Scope, Subscribe, SubscribeError, Subscribed, SubscriptionId, Unsubscribe,
 };
+use crate::cluster::redis::Channels;
 use crate::handoff::Refusal;
 use crate::mail::address::{AddressError, MailboxKey, Plus};
 use crate::mail::event::{Announced, Event};
@@ -86,26 +92,28 @@ impl Inbound {
     #[must_use]
     pub fn start(
         store: Store,
-        map: Arc<Map>,
-        stream: Arc<StreamShared>,
+        announcer: &Announcer,
+        channels: &Channels,
         policy: Policy,
         config: &MailboxesConfig,
         arbiters: Vec<ArbiterHandle>,
     ) -> Self {
+        let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
         let home = arbiters.first().cloned().unwrap_or_else(Arbiter::current);
         let (policy, plus) = (Arc::new(policy), config.plus.into());
         let (idle, every) = (config.idle.0, config.expire_every.0);
         let registry = Handle::new("registry", {
             let (map, policy, store, home) = (Arc::clone(&map), Arc::clone(&policy), store.clone(), home.clone());
+            let channels = channels.clone();
             move || {
-                let actor = Registry::new(Arc::clone(&map), Arc::clone(&policy), store.clone(), idle);
+                let actor = Registry::new(Arc::clone(&map), Arc::clone(&policy), store.clone(), channels.clone(), idle);
                 Registry::start_in_arbiter(&home, move |_| actor)
             }
         });
         let everything = Handle::new("everything", {
-            let (store, home) = (store.clone(), home.clone());
+            let (store, home, channels) = (store.clone(), home.clone(), channels.clone());
             move || {
-                let actor = Everything::new(Arc::clone(&stream), store.clone());
+                let actor = Everything::new(Arc::clone(&stream), store.clone(), channels.clone());
                 Everything::start_in_arbiter(&home, move |_| actor)
             }
         });

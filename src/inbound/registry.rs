@@ -19,6 +19,7 @@ use super::mailbox::{MailboxActor, Retire, Tidy};
 use super::map::{Entry, Map, Shared};
 use super::policy::Policy;
 use crate::clock;
+use crate::cluster::redis::Channels;
 use crate::handoff::Refusal;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
@@ -71,6 +72,8 @@ const AWAY: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(5);
 const RETIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How long what was read of a row is believed where other nodes may change it, in microseconds.
+const BELIEF: i64 = 5_000_000;
 
 struct Waiting {
     size: u64,
@@ -83,6 +86,7 @@ pub struct Registry {
     map: Arc<Map>,
     policy: Arc<Policy>,
     store: Store,
+    channels: Channels,
     idle: Duration,
     waiting: HashMap<MailboxKey, Vec<Waiting>>,
     querying: bool,
@@ -93,9 +97,9 @@ pub struct Registry {
 
 impl Registry {
     #[must_use]
-    pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, idle: Duration) -> Self {
+    pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, channels: Channels, idle: Duration) -> Self {
         let (waiting, retiring) = (HashMap::new(), HashMap::new());
-        Self { map, policy, store, idle, waiting, querying: false, retiring, away_until: None }
+        Self { map, policy, store, channels, idle, waiting, querying: false, retiring, away_until: None }
     }
 
     /// Looks up all that wait, unless a query is under way: then they join the next.
@@ -178,6 +182,8 @@ impl Registry {
         let renew = |shared: &Shared| {
             shared.used_at.store(now.0, Ordering::Relaxed);
             shared.quota.store(self.policy.has_quota(row), Ordering::SeqCst);
+            let believed = if self.store.is_shared() { now.0.saturating_add(BELIEF) } else { i64::MAX };
+            shared.believed_until.store(believed, Ordering::SeqCst);
             shared.valid_until.store(until, Ordering::SeqCst);
         };
         if self.map.with(key, |entry| renew(&entry.shared)).is_some() {
@@ -185,7 +191,7 @@ impl Registry {
         }
         let shared = Arc::<Shared>::default();
         renew(&shared);
-        let actor = MailboxActor::new(key.clone(), Arc::clone(&shared), self.store.clone());
+        let actor = MailboxActor::new(key.clone(), Arc::clone(&shared), self.store.clone(), self.channels.clone());
         let addr = MailboxActor::start_in_arbiter(arbiter, move |_| actor);
         self.map.insert(key.clone(), Entry { addr, shared });
     }

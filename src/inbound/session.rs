@@ -21,8 +21,10 @@ use super::line::{CHUNK, Readable, linger, write_all};
 use super::listener::Sessions;
 use super::metrics as names;
 use super::receipt::{self, Receipt};
+use crate::cluster::limits::{self, Limits as ClientLimits};
 use crate::handoff::{Answer, Door, Refusal};
 use crate::mail::id::SessionId;
+use crate::settings::Network;
 use crate::smtp::limits::Limits;
 use crate::smtp::reply::{self, Reply};
 use crate::smtp::server::{Phase, Server, Step};
@@ -37,11 +39,16 @@ pub struct Site {
     pub door: Arc<dyn Door>,
     pub gate: Arc<Gate>,
     pub limits: Arc<Limits>,
+    /// What each client network may do.
+    pub client_limits: ClientLimits,
     pub host_name: Arc<str>,
     pub read_timeout: Duration,
     pub write_timeout: Duration,
     pub data_timeout: Duration,
     pub min_data_rate: u64,
+    /// Peers in these networks begin with a PROXY header.
+    pub proxies: Box<[Network]>,
+    pub proxy_timeout: Duration,
 }
 
 thread_local! {
@@ -70,6 +77,7 @@ pub struct SmtpSession {
 }
 
 impl SmtpSession {
+    /// `first` is what the client said already.
     #[must_use]
     pub fn new(
         site: Arc<Site>,
@@ -78,6 +86,7 @@ impl SmtpSession {
         stream: TcpStream,
         place: Place,
         sessions: Sessions,
+        first: Vec<u8>,
     ) -> Self {
         let server = Server::new(Arc::clone(&site.limits), Arc::clone(&site.host_name));
         Self {
@@ -87,7 +96,7 @@ impl SmtpSession {
             stream: Rc::new(stream),
             server,
             out: Vec::new(),
-            rest: Vec::new(),
+            rest: first,
             room: None,
             heard_at: Instant::now(),
             data_since: None,
@@ -147,20 +156,16 @@ impl SmtpSession {
         match step {
             Step::Recipient { address, declared_size } => {
                 let answer = self.site.door.admit(&address, declared_size.unwrap_or(0));
-                return self.settle(answer, ctx, |session, verdict| {
+                self.settle(answer, ctx, |session, verdict| {
                     session.server.recipient(verdict.map_err(refused), &mut session.out);
-                });
+                })
             }
             Step::Data { declared_size } => {
-                let mut room = self.place.room();
-                let verdict = if room.could_grow(declared_size.unwrap_or(0)) && room.grow(ROOM_STEP) {
-                    self.room = Some(room);
-                    self.data_since = Some(Instant::now());
-                    Ok(())
-                } else {
-                    Err(reply::INSUFFICIENT_STORAGE)
-                };
-                self.server.data(verdict, &mut self.out);
+                let answer = self.ask_limit();
+                self.settle(answer, ctx, move |session, verdict| {
+                    let verdict = verdict.and_then(|()| session.take_room(declared_size.unwrap_or(0)));
+                    session.server.data(verdict, &mut session.out);
+                })
             }
             Step::Message(message) => {
                 self.data_since = None;
@@ -170,19 +175,44 @@ impl SmtpSession {
                 // The bytes count as in flight until the verdict.
                 let room = self.room.take();
                 let answer = self.site.door.deliver(deliver);
-                return self.settle(answer, ctx, move |session, verdict| {
+                self.settle(answer, ctx, move |session, verdict| {
                     drop(room);
                     receipt.close(id, bytes, verdict);
                     let text = receipt::stored_text(id);
                     session.server.message(verdict.map(|()| text.as_str()).map_err(refused), &mut session.out);
-                });
+                })
             }
             Step::Close => {
                 self.close(ctx);
-                return false;
+                false
             }
         }
-        true
+    }
+
+    /// Whether the client's network may send one more message.
+    fn ask_limit(&self) -> Answer<Result<(), Reply>> {
+        let refused = |_: limits::Refused| reply::TOO_MANY_MESSAGES;
+        let (limits, client) = (&self.site.client_limits, self.client);
+        match limits.admit_now(limits::Kind::Messages, client) {
+            Some(answer) => Answer::Now(answer.map_err(refused)),
+            None => {
+                let limits = limits.clone();
+                Answer::Later(Box::pin(
+                    async move { limits.admit(limits::Kind::Messages, client).await.map_err(refused) },
+                ))
+            }
+        }
+    }
+
+    /// Makes room for a message of so many bytes, of which none are here yet.
+    fn take_room(&mut self, declared: u64) -> Result<(), Reply> {
+        let mut room = self.place.room();
+        if !room.could_grow(declared) || !room.grow(ROOM_STEP) {
+            return Err(reply::INSUFFICIENT_STORAGE);
+        }
+        self.room = Some(room);
+        self.data_since = Some(Instant::now());
+        Ok(())
     }
 
     /// Uses an answer now, or reads nothing until it is there.
@@ -319,7 +349,7 @@ impl Actor for SmtpSession {
         metrics::gauge!(names::CONNECTIONS_ACTIVE).increment(1);
         tracing::debug!(session.id = %self.id, client = %self.client, "session opened");
         self.server.greet(&mut self.out);
-        self.flush(ctx);
+        self.resume(ctx);
         ctx.add_stream(Readable(Rc::clone(&self.stream)));
         ctx.run_interval((self.site.read_timeout / 4).max(Duration::from_millis(10)), Self::mind_time);
     }

@@ -166,12 +166,16 @@ replies! {
     /// RFC 5321 §4.5.2.
     NUL "nul" = 550 "5.6.0" "Message contains a NUL";
     LOOP "loop" = 554 "5.4.6" "Too many hops: mail loop";
+    /// The client's network sends more than `[limits] messages`.
+    TOO_MANY_MESSAGES "too_many_messages" = 451 "4.7.1" "Too many messages from your network, try again later";
     INSUFFICIENT_STORAGE "insufficient_storage" = 452 "4.3.1" "Insufficient storage, try again later";
     TEMPORARY_FAILURE "temporary_failure" = 451 "4.3.0" "Temporary failure, try again later";
 
     // Sessions that end.
     TOO_MANY_SESSIONS "too_many_sessions" = 421 "4.3.2" "Too many sessions, try again later";
     TOO_MANY_SESSIONS_FROM_CLIENT "too_many_sessions_from_client" = 421 "4.7.0" "Too many sessions from your address";
+    /// More than `[limits] connections`.
+    TOO_MANY_CONNECTIONS "too_many_connections" = 421 "4.7.0" "Too many connections from your network, try again later";
     TOO_MANY_ERRORS "too_many_errors" = 421 "4.7.0" "Too many errors, closing";
     TOO_MANY_COMMANDS "too_many_commands" = 421 "4.7.0" "Too many commands without a message, closing";
     NOT_SMTP "not_smtp" = 421 "4.7.0" "This is not a web server, closing";

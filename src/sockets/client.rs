@@ -23,7 +23,9 @@ use tokio::time::{Instant, Sleep};
 use super::link::limit_unsent;
 use super::metrics;
 use super::upgrade::Http;
+use crate::cluster::limits::Kind;
 use crate::inbound::gate::{Crowded, Gate, Place};
+use crate::settings::Network;
 
 /// Bytes of an answer that a client must take within `write_timeout` of keeping it waiting: some 500 a second, which
 /// the slowest link has and a client that only pretends to read has not.
@@ -56,12 +58,18 @@ struct Stall {
 }
 
 /// A place for a connection, or a short farewell.
-pub(super) fn admit(io: TcpStream, http: &Http) -> Result<(Client, Option<SocketAddr>), DispatchError> {
+pub(super) async fn admit(io: TcpStream, http: Http) -> Result<(Client, Option<SocketAddr>), DispatchError> {
     let peer = io.peer_addr().ok();
     let place = match (&http.gate, peer) {
-        (Some(gate), Some(peer)) => Some(enter(gate, peer, &io)?),
+        (Some(gate), Some(peer)) => Some(enter(gate, peer, &http.proxies, &io)?),
         _ => None,
     };
+    if let Some(peer) = peer.filter(|peer| !is_proxy(*peer, &http.proxies))
+        && let Err(refused) = http.limits.admit(Kind::Connections, peer.ip()).await
+    {
+        metrics::refused("rate");
+        return Err(turn_away(&io, &too_many(refused.retry_after())));
+    }
     // Answers are whole when they are written: waiting for more would only delay them.
     let _ = io.set_nodelay(true);
     limit_unsent(&io, UNSENT);
@@ -70,19 +78,43 @@ pub(super) fn admit(io: TcpStream, http: &Http) -> Result<(Client, Option<Socket
     Ok((Client { io, place, idle_timeout, write_timeout, active, idle: None, stall, stalled: None }, peer))
 }
 
-fn enter(gate: &Arc<Gate>, peer: SocketAddr, io: &TcpStream) -> Result<Place, DispatchError> {
-    const FAREWELL: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 10\r\nconnection: close\r\n\r\n";
-    gate.enter(peer.ip()).map_err(|crowded| {
+/// The clients of a proxy are counted when they ask for something.
+fn enter(gate: &Arc<Gate>, peer: SocketAddr, proxies: &[Network], io: &TcpStream) -> Result<Place, DispatchError> {
+    const FAREWELL: &str =
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 10\r\nconnection: close\r\n\r\n";
+    let place = if is_proxy(peer, proxies) { gate.enter_proxy() } else { gate.enter(peer.ip()) };
+    place.map_err(|crowded| {
         metrics::refused(match crowded {
             Crowded::InAll => "all",
             Crowded::FromClient => "client",
         });
-        // A fresh connection has room for it; nobody waits for one that has not. Asked of the system itself: tokio does not
-        // know yet that the socket is writable.
-        let _ = socket2::SockRef::from(io).send(FAREWELL);
-        DispatchError::Io(io::ErrorKind::ConnectionRefused.into())
+        turn_away(io, FAREWELL)
     })
+}
+
+fn is_proxy(peer: SocketAddr, proxies: &[Network]) -> bool {
+    proxies.iter().any(|network| network.contains(peer.ip()))
+}
+
+/// Says one thing and closes.
+fn turn_away(io: &TcpStream, farewell: &str) -> DispatchError {
+    // A fresh connection has room for it; nobody waits for one that has not. Asked of the system itself: tokio does not know
+    // yet that the socket is writable.
+    let _ = socket2::SockRef::from(io).send(farewell.as_bytes());
+    DispatchError::Io(io::ErrorKind::ConnectionRefused.into())
+}
+
+/// The answer to whoever connects too often, with the problem document that requests over their limit get.
+fn too_many(retry_after: u64) -> String {
+    const BODY: &str = concat!(
+        r#"{"type":"urn:mailroom:problem:too-many-requests","#,
+        r#""title":"This client asks for more than it may","status":429}"#
+    );
+    format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         retry-after: {retry_after}\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    )
 }
 
 impl Client {

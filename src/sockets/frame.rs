@@ -62,6 +62,7 @@ pub enum Kind {
     TooManySubscriptions,
     UnsupportedMediaType,
     Unavailable,
+    TooManyRequests,
     /// Of the handshake, as those below.
     BadHandshake,
     ForeignHost,
@@ -84,6 +85,7 @@ impl Kind {
         Self::TooManySubscriptions,
         Self::UnsupportedMediaType,
         Self::Unavailable,
+        Self::TooManyRequests,
         Self::BadHandshake,
         Self::ForeignHost,
         Self::ForeignOrigin,
@@ -105,6 +107,7 @@ impl Kind {
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "The message must be text"),
             Self::TooManySubscriptions => ("too-many-subscriptions", 429, "This client has too many subscriptions"),
             Self::Unavailable => ("unavailable", 503, "The server is busy or stopping: try again shortly"),
+            Self::TooManyRequests => ("too-many-requests", 429, "This client asks for more than it may"),
             Self::BadHandshake => ("bad-handshake", 400, "This is not a WebSocket handshake"),
             Self::ForeignHost => ("foreign-host", 421, "This server is not known under that host name"),
             Self::ForeignOrigin => ("foreign-origin", 403, "Requests from pages of other sites are not answered"),

@@ -61,9 +61,9 @@ impl Sockets {
         self.shared.registry.connected()
     }
 
-    /// Closes every client with 1012 and lets no new one in; returns when all are gone or `limit` is over, with how
-    /// many are left. To be called before the HTTP server is stopped.
-    pub async fn stop(&self, limit: Duration) -> usize {
-        self.shared.registry.stop(limit).await
+    /// Closes every client with 1012, one after the other within `spread`, and lets no new one in; returns when all are gone
+    /// or `limit` is over, with how many are left. To be called before the HTTP server is stopped.
+    pub async fn stop(&self, spread: Duration, limit: Duration) -> usize {
+        self.shared.registry.stop(spread, limit).await
     }
 }

@@ -15,20 +15,23 @@ use actix_http::header::{self, HeaderMap, HeaderName};
 use actix_http::{
     HttpMessage, HttpService, KeepAlive, Method, Protocol, Request, RequestHead, Response, Version, h1, ws,
 };
-use actix_server::GracefulShutdownSignal;
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::client::{self, Client};
 use super::drive::Drive;
 use super::frame::{self, Kind};
 use super::link::{Input, Link};
-use super::outside::Foreign;
+use super::registry::Member;
 use super::{Shared, Sockets, metrics, session};
+use crate::accounts::forwarded::{self, Forwarded, Turned};
 use crate::accounts::origin;
-use crate::inbound::gate::Gate;
+use crate::cluster::limits::{self, Limits};
+use crate::inbound::gate::{Gate, Share};
+use crate::settings::Network;
 
 const PATH: &str = "/v1/ws";
 
@@ -49,8 +52,12 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// Places for connections, in all and for each client. None is no limit.
     pub gate: Option<Arc<Gate>>,
-    /// Closes idle connections when the server begins to stop.
-    pub stopping: Option<GracefulShutdownSignal>,
+    /// Proxies that are believed about who asks.
+    pub proxies: Arc<[Network]>,
+    /// What each client network may do.
+    pub limits: Limits,
+    /// Closes idle connections when it becomes true, and the others after their answer.
+    pub stopping: Option<watch::Receiver<bool>>,
 }
 
 impl Default for Http {
@@ -61,6 +68,8 @@ impl Default for Http {
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(360),
             gate: None,
+            proxies: Arc::from([]),
+            limits: Limits::none(),
             stopping: None,
         }
     }
@@ -70,7 +79,7 @@ impl Default for Http {
 ///
 /// ```ignore
 /// let server = actix_server::Server::build();
-/// let http = Http { stopping: Some(server.graceful_shutdown_signal()), ..Http::default() };
+/// let http = Http { stopping: Some(stopping), ..Http::default() };
 /// server.bind("http", addr, move || http_service(App::new(), sockets.clone(), http.clone()))?.run().await
 /// ```
 pub fn http_service<I, S, B>(
@@ -89,6 +98,7 @@ where
     B: MessageBody + 'static,
 {
     let shared = sockets.shared;
+    let behind = Behind { gate: http.gate.clone(), proxies: Arc::clone(&http.proxies), limits: http.limits.clone() };
     let mut service = HttpService::build()
         .keep_alive(KeepAlive::Timeout(http.keep_alive))
         .client_request_timeout(http.request_timeout)
@@ -96,8 +106,11 @@ where
         .client_disconnect_timeout(LINGER);
     if let Some(stopping) = http.stopping.clone() {
         service = service.graceful_shutdown_signal(move || {
-            let stopping = stopping.clone();
-            async move { stopping.notified().await }
+            let mut stopping = stopping.clone();
+            async move {
+                // Who would say so is gone: that is a stop as well.
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            }
         });
     }
     let app = app.into_factory().map_err(|error: S::Error| -> Response<BoxBody> {
@@ -106,16 +119,16 @@ where
     });
     let service = service
         .upgrade(fn_service(move |(request, framed): (Request, actix_codec::Framed<Client, h1::Codec>)| {
-            let shared = Arc::clone(&shared);
+            let (shared, of) = (Arc::clone(&shared), behind.clone());
             async move {
-                upgrade(shared, request, framed.into_parts()).await;
+                upgrade(shared, of, request, framed.into_parts()).await;
                 Ok::<(), actix_http::Error>(())
             }
         }))
         .finish(map_config(app, |()| AppConfig::default()));
     let admit = fn_service(move |io: TcpStream| {
-        let admitted = client::admit(io, &http);
-        async move { admitted.map(|(client, peer)| (client, Protocol::Http1, peer)) }
+        let admitted = client::admit(io, http.clone());
+        async move { admitted.await.map(|(client, peer)| (client, Protocol::Http1, peer)) }
     });
     admit.and_then(service)
 }
@@ -133,17 +146,53 @@ impl From<Kind> for Refused {
     }
 }
 
-async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::FramedParts<Client, h1::Codec>) {
+/// What counts a client that comes through a proxy.
+#[derive(Clone)]
+struct Behind {
+    gate: Option<Arc<Gate>>,
+    proxies: Arc<[Network]>,
+    limits: Limits,
+}
+
+impl Behind {
+    /// Takes one of the connections that the client named by a proxy may open; that of any other was counted when it was
+    /// accepted.
+    async fn count(&self, head: &RequestHead) -> Result<(), Refused> {
+        let Some(forwarded) = forwarded::read(head.peer_addr, head.headers(), &self.proxies) else { return Ok(()) };
+        self.limits.admit(limits::Kind::Connections, forwarded.client).await.map_err(|_| {
+            metrics::refused("rate");
+            Refused { header: "retry-after: 10\r\n", ..Refused::from(Kind::TooManyRequests) }
+        })
+    }
+
+    /// The share of the client that a proxy names.
+    fn share(&self, forwarded: Option<&Forwarded<'_>>) -> Result<Option<Share>, Refused> {
+        let (Some(gate), Some(forwarded)) = (&self.gate, forwarded) else { return Ok(None) };
+        gate.share(forwarded.client).map(Some).map_err(|_| {
+            metrics::refused("client");
+            Refused { header: "retry-after: 10\r\n", ..Refused::from(Kind::TooManyRequests) }
+        })
+    }
+}
+
+async fn upgrade(
+    shared: Arc<Shared>,
+    behind: Behind,
+    request: Request,
+    parts: actix_codec::FramedParts<Client, h1::Codec>,
+) {
     let (io, place) = parts.io.into_parts();
     let link = Link::new(io);
     let method = if *request.method() == Method::GET { "GET" } else { "other" };
     let endpoint = if request.path() == PATH { PATH } else { "none" };
-    let verdict = examine(&shared, request.head())
-        .and_then(|accept| shared.registry.join().map(|member| (accept, member)).ok_or(Kind::Unavailable.into()));
+    let verdict = match behind.count(request.head()).await {
+        Ok(()) => admit(&shared, &behind, request.head()),
+        Err(refused) => Err(refused),
+    };
     // Answers to requests before this one on the connection go first.
     let mut first = BytesMut::from(&parts.write_buf[..]);
     match verdict {
-        Ok((accept, member)) => {
+        Ok((accept, member, share)) => {
             metrics::answered(method, endpoint, 101);
             first.extend_from_slice(accept.as_bytes());
             let token = bearer(request.headers());
@@ -156,7 +205,7 @@ async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::Fram
             // A task of its own: that of the HTTP connection is several times as large.
             actix_rt::spawn(async move {
                 drive.run().await;
-                drop(place);
+                drop((place, share));
             });
         }
         Err(refused) => {
@@ -168,13 +217,23 @@ async fn upgrade(shared: Arc<Shared>, request: Request, parts: actix_codec::Fram
     }
 }
 
+/// The answer that accepts a handshake, and the places of who sent it.
+fn admit(shared: &Shared, behind: &Behind, head: &RequestHead) -> Result<(String, Member, Option<Share>), Refused> {
+    let forwarded = forwarded::read(head.peer_addr, head.headers(), &behind.proxies);
+    let accept = examine(shared, head, forwarded.as_ref())?;
+    let share = behind.share(forwarded.as_ref())?;
+    let member = shared.registry.join().ok_or(Kind::Unavailable)?;
+    Ok((accept, member, share))
+}
+
 /// The answer that accepts a handshake.
-fn examine(shared: &Shared, head: &RequestHead) -> Result<String, Refused> {
+fn examine(shared: &Shared, head: &RequestHead, forwarded: Option<&Forwarded<'_>>) -> Result<String, Refused> {
     let text = |name: HeaderName| head.headers().get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
-    let host = text(header::HOST);
-    shared.outside.check_origin(host, text(header::ORIGIN)).map_err(|foreign| match foreign {
-        Foreign::Host => Refused { detail: Some(origin::advice(host).into()), ..Refused::from(Kind::ForeignHost) },
-        Foreign::Origin => Kind::ForeignOrigin.into(),
+    let own = |host: Option<&str>, origin: Option<&str>| shared.outside.check_origin(host, origin).is_ok();
+    let turned = forwarded::check(&[text(header::HOST)], text(header::ORIGIN), forwarded, own);
+    turned.map_err(|turned| match turned {
+        Turned::Host(name) => Refused { detail: Some(origin::advice(name).into()), ..Refused::from(Kind::ForeignHost) },
+        Turned::Origin => Kind::ForeignOrigin.into(),
     })?;
     if head.uri.path() != PATH {
         let detail = Some("WebSocket is spoken at /v1/ws only".into());

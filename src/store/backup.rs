@@ -47,6 +47,9 @@ pub enum BackupError {
     Io { path: PathBuf, error: io::Error },
     #[error("the database {path}: {error}")]
     Database { path: PathBuf, error: DbErr },
+    /// Named by its URL without the password.
+    #[error("{0} is copied with the tools of its server, pg_dump or mariadb-dump: docs/operations.md says how")]
+    Server(String),
     #[error("segment {0} is missing: run `mailroom check`")]
     Segment(i64),
 }

@@ -2,10 +2,11 @@
 //!
 //! Reads one snapshot of the database, beside a server that may go on, and every record that a row points at, in the order
 //! of their arrival, so that the files are read from front to back. [`bodies`] looks at messages, [`totals`] at mailboxes,
-//! changes and segments, [`around`] at the files beside. Memory does not grow with the mail. Changes nothing.
+//! changes and segments, [`around`] at the files beside, [`table`] at the bodies on a database server. Memory does not grow with the mail. Changes nothing.
 
 mod around;
 mod bodies;
+mod table;
 mod totals;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::directory::{Directory, OpenError};
+use super::source::{self, Source};
 use super::{columns, connect};
 
 /// How bad it is.
@@ -126,6 +128,11 @@ pub enum CheckError {
 /// # Errors
 /// When there is nothing to look at, or the database breaks off; what was found until then was told.
 pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    let io = |error| CheckError::Io { path: config.data.clone(), error };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
+    if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
+        return runtime.block_on(run_on_server(config, &source, watch));
+    }
     let directory = Directory::new(config)?;
     // Another user's database is there, though it cannot be seen.
     if let Err(error) = std::fs::File::open(&directory.database) {
@@ -135,8 +142,6 @@ pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckErr
             _ => CheckError::Io { path, error },
         });
     }
-    let io = |error| CheckError::Io { path: config.data.clone(), error };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     runtime.block_on(run(config, directory, watch))
 }
 
@@ -147,25 +152,26 @@ async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Re
     let files = around::files(&directory.bodies).map_err(|error| CheckError::Io { path: path.clone(), error })?;
     let db = connect::reading(&directory.database, 2).await.map_err(broken)?;
     let tx = db.begin().await.map_err(broken)?;
-    let meta = meta::Entity::find_by_id(1).one(&tx).await.map_err(broken)?;
-    let meta = meta.ok_or_else(|| broken(DbErr::RecordNotFound("meta".into())))?;
     let segments = segment::Entity::find().all(&tx).await.map_err(broken)?;
-    let mut defaults = config.defaults;
-    // What the server reckoned with, whatever the settings are now.
-    let ttl = columns::unsigned(meta.message_ttl);
-    defaults.message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
-    let summary = Summary {
-        messages: message::Entity::find().count(&tx).await.map_err(broken)?,
-        segments: segments.len() as u64,
-        ..Summary::default()
-    };
-    let segments: HashMap<i64, Used> = segments.into_iter().map(|row| (row.number, Used::new(row))).collect();
-    let mut check = Check { directory, db, tx, meta, defaults, segments, summary, watch };
+    let mut check = Check::new(config, directory, db, tx, watch).await.map_err(broken)?;
+    check.summary.segments = segments.len() as u64;
+    check.segments = segments.into_iter().map(|row| (row.number, Used::new(row))).collect();
     check.all(&files).await.map_err(broken)?;
-    let Check { db, tx, summary, .. } = check;
-    tx.commit().await.map_err(broken)?;
-    db.close().await.map_err(broken)?;
-    Ok(summary)
+    check.end().await.map_err(broken)
+}
+
+async fn run_on_server(config: &Config, source: &Source, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    let path = PathBuf::from(source.to_string());
+    let broken = |error| CheckError::Database { path: path.clone(), error };
+    let db = source.reading(1).await.map_err(broken)?;
+    let tx = source::snapshot(&db).await.map_err(broken)?;
+    // Nothing lies in it; only messages name it.
+    let bodies = config.data.join("bodies");
+    let search = config.data.join("search.db");
+    let directory = Directory { root: config.data.clone(), database: path.clone(), bodies, search };
+    let mut check = Check::new(config, directory, db, tx, watch).await.map_err(broken)?;
+    check.all_in_tables().await.map_err(broken)?;
+    check.end().await.map_err(broken)
 }
 
 /// A segment as the database has it, and what the rows use of it.
@@ -196,7 +202,41 @@ struct Check<'a> {
     watch: &'a mut dyn Watch,
 }
 
+impl<'a> Check<'a> {
+    async fn new(
+        config: &Config,
+        directory: Directory,
+        db: DatabaseConnection,
+        tx: DatabaseTransaction,
+        watch: &'a mut dyn Watch,
+    ) -> Result<Self, DbErr> {
+        let meta = meta::Entity::find_by_id(1).one(&tx).await?;
+        let meta = meta.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+        let mut defaults = config.defaults;
+        // What the server reckoned with, whatever the settings are now.
+        let ttl = columns::unsigned(meta.message_ttl);
+        defaults.message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
+        let summary = Summary { messages: message::Entity::find().count(&tx).await?, ..Summary::default() };
+        Ok(Self { directory, db, tx, meta, defaults, segments: HashMap::new(), summary, watch })
+    }
+
+    async fn end(self) -> Result<Summary, DbErr> {
+        self.tx.commit().await?;
+        self.db.close().await?;
+        Ok(self.summary)
+    }
+}
+
 impl Check<'_> {
+    async fn all_in_tables(&mut self) -> Result<(), DbErr> {
+        self.commits().await?;
+        self.messages_in_tables().await?;
+        self.bodies_in_table().await?;
+        self.mailboxes().await?;
+        self.unowned().await?;
+        self.changes().await
+    }
+
     async fn all(&mut self, files: &[i64]) -> Result<(), DbErr> {
         self.database().await?;
         self.messages().await?;

@@ -87,6 +87,8 @@ pub struct Config {
     pub bodies: BodiesConfig,
     pub search: SearchConfig,
     pub defaults: Defaults,
+    /// The largest message that may come (`[smtp] max_message_size`); 0 where it does not matter.
+    pub largest: Bytes,
 }
 
 /// What holds for mailboxes that do not say otherwise (`[mailboxes]`).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::bodies::segment::sync_directory;
 use super::config::Config;
+use crate::mail::units::Bytes;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
 pub const FORMAT: u32 = 1;
@@ -34,6 +35,11 @@ pub enum OpenError {
     Url(String),
     #[error("the database at {place} cannot be used: {error}")]
     Server { place: String, error: sea_orm::DbErr },
+    #[error(
+        "the database takes at most {packet} in one statement, and [smtp] max_message_size needs {needed}: set \
+         max_allowed_packet in the server, or a smaller max_message_size"
+    )]
+    Packet { packet: Bytes, needed: Bytes },
     #[error("the database {path} cannot be opened: {error}")]
     Database { path: PathBuf, error: sea_orm::DbErr },
 }

@@ -30,7 +30,7 @@ impl Lanes {
         let lane = |_| {
             let (deliveries, delivered) = mpsc::channel((waiting / count).max(1));
             let (requests, requested) = mpsc::channel(REQUESTS);
-            (Lane { deliveries, requests }, Inbox { deliveries: delivered, requests: requested })
+            (Lane { deliveries, requests }, Inbox::new(delivered, requested))
         };
         let (lanes, inboxes) = (0..count).map(lane).unzip();
         (Self(lanes), inboxes)

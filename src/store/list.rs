@@ -124,10 +124,13 @@ impl Store {
         if request.page.is_some() || request.since.is_some() || request.query.as_ref().is_some_and(|q| !q.is_empty()) {
             return Ok(render(&self.list(request).await?));
         }
+        if self.is_shared() {
+            return self.list_exact(request, render).await;
+        }
         let now = Timestamp(crate::clock::now_micros());
         let mark = match self.inner.shared.cache.get(&request.scope, (request.limit, request.unread), now) {
             Ok(page) => {
-                metrics::counter!(names::LIST_HITS).increment(1);
+                metrics::counter!(names::LIST_HITS, "level" => "process").increment(1);
                 return Ok(page);
             }
             Err(mark) => mark,

@@ -1,5 +1,6 @@
 //! Reading mailboxes, one message, a body. What has ended is not there, although retention may not have removed it yet.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,13 +10,15 @@ use sea_orm::{
 };
 
 use super::bodies::{self, ReadError};
+use super::list::living_by_id;
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, Scope, StoredMessage};
 use super::search::batch;
 use super::tokens::{Life, TokenHash};
 use super::writer::statements::chunks;
-use super::{Bodies, Store, StoreError, columns, unavailable};
+use super::{Bodies, Store, StoreError, columns, source, stream, unavailable};
 use crate::mail::address::MailboxKey;
+use crate::mail::cursor::Cursor;
 use crate::mail::id::DeliveryId;
 use crate::mail::time::Timestamp;
 
@@ -40,6 +43,48 @@ impl Store {
             found.extend(query.all(&self.inner.read).await.map_err(unavailable)?);
         }
         Ok(self.living(found))
+    }
+
+    /// Where the mailboxes of those keys stand that have a row, ended or not; always as the primary has it.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn places(&self, keys: &[MailboxKey]) -> Result<HashMap<MailboxKey, Cursor>, StoreError> {
+        use mailbox::Column;
+        let keys: Vec<&str> = keys.iter().map(MailboxKey::as_str).collect();
+        let mut found = HashMap::with_capacity(keys.len());
+        for keys in chunks(&keys) {
+            let query =
+                mailbox::Entity::find().select_only().columns([Column::Address, Column::Incarnation, Column::Modseq]);
+            let query = query.filter(Column::Address.is_in(keys.to_vec())).into_tuple::<(String, i64, i64)>();
+            for (address, incarnation, modseq) in query.all(&self.inner.read).await.map_err(unavailable)? {
+                let (incarnation, modseq) = (columns::unsigned(incarnation), columns::unsigned(modseq));
+                let cursor = Cursor { lineage: self.inner.shared.lineage, incarnation, modseq };
+                found.insert(MailboxKey::from_stored(&address), cursor);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The mailboxes in which something happened last, the latest first: at most `count`, among the last few thousand events.
+    /// None where there is one node alone, whose pages are warm or cheap.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn recently_active(&self, count: usize) -> Result<Vec<MailboxKey>, StoreError> {
+        /// Events looked at for each mailbox.
+        const DEEP: usize = 4;
+        if !self.is_shared() {
+            return Ok(Vec::new());
+        }
+        let tx = source::snapshot(&self.inner.read).await.map_err(unavailable)?;
+        let places = stream::before(&tx, 0, i64::MAX, count.saturating_mul(DEEP)).await.map_err(unavailable)?;
+        let mut seen = HashSet::new();
+        let ids: Vec<i64> =
+            places.iter().map(|place| place.mailbox).filter(|id| seen.insert(*id)).take(count).collect();
+        let mut living = living_by_id(&tx, ids.iter().copied()).await.map_err(unavailable)?;
+        tx.commit().await.map_err(unavailable)?;
+        Ok(ids.iter().filter_map(|id| living.remove(id)).map(|(key, _)| key).collect())
     }
 
     /// The mailbox of this address; none while nothing was received or made.

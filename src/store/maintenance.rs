@@ -6,6 +6,8 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::config::Config;
 use super::directory::{Directory, OpenError};
+use super::open::locked;
+use super::source::Source;
 use super::{Store, connect};
 
 /// How a database was found.
@@ -19,17 +21,25 @@ pub enum Inspection {
 }
 
 impl Store {
-    /// Brings the database to this version's schema; makes it when there is none.
+    /// Brings the database to this version's schema; makes it when there is none. Says which it was.
     ///
     /// # Errors
-    /// One line for the operator; `InUse` while a server runs.
-    pub async fn migrate(config: &Config) -> Result<(), OpenError> {
+    /// One line for the operator; `InUse` while a server runs on the directory.
+    pub async fn migrate(config: &Config) -> Result<String, OpenError> {
+        if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
+            let error = |error| OpenError::Server { place: source.to_string(), error };
+            let db = source.session().await.map_err(error)?;
+            locked(&db, migration::up(&db)).await.map_err(error)?;
+            db.close().await.map_err(error)?;
+            return Ok(source.to_string());
+        }
         let directory = Directory::new(config)?;
         let _lock = directory.claim()?;
         let error = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(error)?;
         migration::up(&db).await.map_err(error)?;
-        db.close().await.map_err(error)
+        db.close().await.map_err(error)?;
+        Ok(directory.database.display().to_string())
     }
 }
 

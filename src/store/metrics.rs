@@ -44,6 +44,6 @@ pub fn describe() {
         READS,
         "Reads that a replica was to answer: `replica` did, `behind` it was and the primary answered"
     );
-    describe_counter!(LIST_HITS, "List pages answered from memory");
+    describe_counter!(LIST_HITS, "List pages answered without reading the list, by level: process, redis");
     describe_counter!(LIST_MISSES, "List pages read from the database");
 }

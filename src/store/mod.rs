@@ -6,7 +6,7 @@
 //!
 //! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
 //! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
-//! pages, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
+//! pages, [`pages`] where other nodes write too, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 pub mod backup;
 pub mod bodies;
@@ -17,6 +17,7 @@ pub mod compaction;
 pub mod config;
 pub mod connect;
 pub mod directory;
+pub mod engine;
 pub mod events;
 pub mod faults;
 mod floor;
@@ -29,6 +30,7 @@ pub mod maintenance;
 pub mod messages;
 pub mod metrics;
 pub mod open;
+pub mod pages;
 mod recent;
 pub mod replay;
 pub(crate) mod replicas;
@@ -46,9 +48,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use entity::meta;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, EntityTrait};
 use tokio::sync::Semaphore;
 
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
@@ -63,6 +66,7 @@ pub use search::config::SearchConfig;
 
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
+use crate::mail::event::Announced;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Listed;
 use crate::mail::time::Timestamp;
@@ -113,6 +117,8 @@ struct Inner {
     /// None when it is turned off.
     search: Option<search::Search>,
     bodies: Bodies,
+    /// Where other nodes write too, in place of `shared.cache`.
+    pages: pages::Pages,
     defaults: Defaults,
     compact_below: u32,
     /// Segments that were compacted and what still lived in them then.
@@ -177,6 +183,30 @@ impl Store {
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
         StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
+    }
+
+    /// Whether other nodes may write to the database: nothing that was read from it stays true by itself.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.bodies, Bodies::Table)
+    }
+
+    /// As [`Store::stream_head`], with what other nodes did.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn stream_now(&self) -> Result<StreamCursor, StoreError> {
+        if !self.is_shared() {
+            return Ok(self.stream_head());
+        }
+        let row = meta::Entity::find_by_id(1).one(&self.inner.read).await.map_err(unavailable)?;
+        let row = row.ok_or_else(|| StoreError::Unavailable("the head of the database is missing".into()))?;
+        Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
+    }
+
+    /// Another node committed this: what was kept of the mailboxes is not true any more.
+    pub fn told(&self, events: &[Arc<Announced>]) {
+        self.inner.shared.tokens.ended(events.iter().map(AsRef::as_ref));
     }
 
     /// Makes a mailbox by a call.

@@ -20,6 +20,7 @@ use super::directory::{Directory, OpenError};
 use super::faults::Faults;
 use super::incoming::{Announce, Incoming};
 use super::lanes::Lanes;
+use super::pages::Pages;
 use super::replicas::Replicas;
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
@@ -34,10 +35,10 @@ use super::writer::segments::Segments;
 use super::writer::server::Server;
 use super::writer::transaction::{Head, InFlight};
 use super::writer::{Inbox, Shared, Writer};
-use super::{Bodies, Inner, Store, columns, connect, metrics};
+use super::{Bodies, Inner, Store, columns, connect, engine, metrics};
 
 /// Writers of a node on a database server.
-const WRITERS: usize = 4;
+pub(super) const WRITERS: usize = 4;
 
 impl Store {
     /// Opens the store in `config.data`, and makes it when there is none. Everything whole that lies beyond the
@@ -64,15 +65,15 @@ impl Store {
         let replicas: Vec<Source> =
             replicas.map_err(|why| OpenError::Url(why.to_string()))?.into_iter().flatten().collect();
         let failed = |error| OpenError::Server { place: source.to_string(), error };
-        let db = source.writing().await.map_err(failed)?;
-        let head = prepare_server(&db, config).await.map_err(failed)?;
+        let db = source.session().await.map_err(failed)?;
+        engine::check_packet(&db, config).await?;
+        let head = locked(&db, prepare(&db, config)).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
         let (lanes, inboxes) = Lanes::new(WRITERS, queue(config));
-        let turn = Arc::default();
         for inbox in inboxes {
-            let (source, turn, announce) = (source.clone(), Arc::clone(&turn), announce.clone());
+            let (source, announce) = (source.clone(), announce.clone());
             let (shared, head, defaults) = (shared.clone(), head.clone(), config.defaults);
             let faults = faults.clone();
             let build = async move || {
@@ -81,7 +82,7 @@ impl Store {
                     source,
                     head,
                     mailboxes: Mailboxes::locking(),
-                    ground: Server::new(turn),
+                    ground: Server::new(),
                     in_flight: InFlight::default(),
                     shared,
                     defaults,
@@ -100,6 +101,7 @@ impl Store {
             shared,
             search: None,
             bodies: Bodies::Table,
+            pages: Pages::new(config.database.list_cache.as_usize()),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
@@ -144,6 +146,7 @@ impl Store {
             shared,
             search,
             bodies: Bodies::Files(directory.bodies),
+            pages: Pages::default(),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
@@ -267,16 +270,19 @@ where
     started.await.unwrap_or_else(|_| Err(DbErr::Custom("the writer could not start".into())))
 }
 
-/// The same for a database server, where one node at a time does it.
-async fn prepare_server(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
+/// Does what one node at a time may do on a database server.
+pub(super) async fn locked<T>(
+    db: &DatabaseConnection,
+    work: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, DbErr> {
     let (lock, unlock) = match db.get_database_backend() {
         DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
         _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
     };
     db.execute_unprepared(lock).await?;
-    let prepared = prepare(db, config).await;
+    let done = work.await;
     db.execute_unprepared(unlock).await?;
-    prepared
+    done
 }
 
 /// What the writer's thread begins with.

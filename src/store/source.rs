@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sea_orm::sqlx::{ConnectOptions as _, Executor as _};
+use sea_orm::sqlx::{ConnectOptions as _, Connection, Executor as _};
 use sea_orm::{
     AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
     SqlxMySqlConnector, SqlxPostgresConnector, TransactionTrait,
@@ -17,8 +17,12 @@ use super::connect;
 
 /// How long a transaction may stand still before the server ends it: a node that was stopped holds rows no longer.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
+/// Connections of a writer. It uses one at a time: the other is looked at by the pool after its transaction.
+pub(super) const WRITING: u32 = 2;
 /// How long to wait for a connection before the database counts as away.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// A connection that nobody used for so long is tried first: the server may have gone and come back meanwhile.
+const RESTED: Duration = Duration::from_secs(1);
 /// Said to MariaDB as it stands there; MySQL knows no limit for idle transactions and passes over it.
 const MARIADB_SESSION: &str = "SET SESSION idle_write_transaction_timeout = 10";
 const MYSQL_SESSION: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15";
@@ -76,15 +80,23 @@ impl Source {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// The one connection of a writer.
+    /// One connection, for what is of one session.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn session(&self) -> Result<DatabaseConnection, DbErr> {
+        self.reading(1).await
+    }
+
+    /// The connection of a writer.
     ///
     /// # Errors
     /// When it cannot be made.
     pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::writing(path).await,
-            Self::Postgres(url) => postgres(url, 1).await,
-            Self::MySql(url) => mysql(url, 1).await,
+            Self::Postgres(url) => postgres(url, WRITING).await,
+            Self::MySql(url) => mysql(url, WRITING).await,
         }
     }
 
@@ -153,8 +165,16 @@ fn postgres_options(url: &Url<PgConnectOptions>) -> PgConnectOptions {
     options.disable_statement_logging()
 }
 
+/// Whether the other side of a connection that was not used for a while is still there.
+async fn lives(connection: &mut impl Connection) -> bool {
+    matches!(tokio::time::timeout(ACQUIRE / 2, connection.ping()).await, Ok(Ok(())))
+}
+
 fn postgres_pool(connections: u32, patience: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience).test_before_acquire(false)
+    let options = PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
+    options.test_before_acquire(false).before_acquire(|connection, known| {
+        Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
+    })
 }
 
 async fn postgres(url: &Url<PgConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
@@ -168,7 +188,10 @@ fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
 
 fn mysql_pool(connections: u32, patience: Duration) -> MySqlPoolOptions {
     let options = MySqlPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
-    options.test_before_acquire(false).after_connect(|connection, _| {
+    let options = options.test_before_acquire(false).before_acquire(|connection, known| {
+        Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
+    });
+    options.after_connect(|connection, _| {
         Box::pin(async move {
             if connection.execute(MYSQL_SESSION).await.is_err() {
                 connection.execute(MARIADB_ISOLATION).await?;

@@ -15,6 +15,7 @@ fn describe_stages() {
     crate::inbound::metrics::describe();
     crate::store::metrics::describe();
     crate::cluster::broker::metrics::describe();
+    crate::cluster::metrics::describe();
     crate::sockets::metrics::describe();
     crate::web::metrics::describe();
 }

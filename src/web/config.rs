@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::mail::units::{Bytes, Period};
-use crate::settings::{Check, Listen, Wrong, is_domain};
+use crate::settings::{Check, Listen, Network, Wrong, is_domain};
 
 crate::settings! {
     /// The dashboard, the API and the WebSocket.
@@ -14,6 +14,11 @@ crate::settings! {
         /// where a proxy serves pages from another port than the scheme's own. A request for any other name is
         /// refused with 421 (DNS rebinding).
         pub allowed_hosts: Vec<String> = Vec::new(),
+        /// Networks of proxies in front that are believed about who asks: `X-Forwarded-For` (the right-most address that is
+        /// none of theirs) is the client for limits, `X-Forwarded-Host` must be a name of this server as Host must, and
+        /// an Origin must have the scheme of `X-Forwarded-Proto`. From anyone else these fields mean nothing. Name the
+        /// proxies alone: who is in it may claim to be anyone.
+        pub trusted_proxies: Vec<Network> = Vec::new(),
         /// The largest request body.
         pub max_json: Bytes = Bytes::kib(64),
         /// How long an idle connection is kept for the next request. A proxy in front should close first.
@@ -26,12 +31,13 @@ crate::settings! {
         /// has no descriptors for them: `serve` says at start how many there are.
         pub max_connections: usize = 120_000,
         /// Connections of one client (an IPv4 address, a /64 of IPv6), at most three quarters of all. A proxy in front is
-        /// one client.
+        /// one client, unless it is one of trusted_proxies: then its clients are counted, each request as a connection.
         pub max_connections_per_client: usize = 20_000,
         /// Bytes of messages that are read and sent at one time. A request that finds no room for 2 s is answered 503.
         pub max_bytes_in_flight: Bytes = Bytes::mib(256),
         /// Mailboxes that one client (an IPv4 address, a /64 of IPv6) may make in a minute, as many of them at once, where
-        /// mailboxes ask for a token; 0 is no limit. Behind a proxy all clients are one.
+        /// mailboxes ask for a token; 0 is no limit. Counts and exempts as `[limits]` does. Behind a proxy that is not one of
+        /// trusted_proxies all clients are one.
         pub mailboxes_per_minute: u32 = 60,
         /// Connections that the kernel holds before they are accepted.
         pub backlog: u32 = 4_096,

@@ -4,7 +4,6 @@
 //! A problem's `type` is `urn:mailroom:problem:<name>`: stable, meant for programs. `detail` is for people.
 
 use std::fmt;
-use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -14,6 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::accounts::Denied;
+use crate::cluster::limits::Refused;
 use crate::store::StoreError;
 
 /// The media type of a problem document (RFC 9457 §3).
@@ -81,6 +81,7 @@ problems! {
     DomainNotAccepted, "domain-not-accepted", UNPROCESSABLE_ENTITY, "This server does not accept mail for that domain";
     UpgradeRequired, "upgrade-required", UPGRADE_REQUIRED, "This path speaks WebSocket, version 13";
     TooManySubscriptions, "too-many-subscriptions", TOO_MANY_REQUESTS, "This client has too many subscriptions";
+    TooManyRequests, "too-many-requests", TOO_MANY_REQUESTS, "This client asks for more than it may";
     TooManyMailboxes, "too-many-mailboxes", TOO_MANY_REQUESTS, "This client made many mailboxes in a short time";
     Internal, "internal", INTERNAL_SERVER_ERROR, "The server failed on this request";
     MessageDamaged, "message-damaged", INTERNAL_SERVER_ERROR, "The stored message is damaged";
@@ -122,6 +123,14 @@ impl Problem {
         Self { kind: Kind::MethodNotAllowed, detail: None, header: Some((ALLOW, allow.clone())) }
     }
 
+    /// 429: one client has as many requests under way as it may have connections; with when to try again. Not 503, by which a
+    /// proxy would take this server for a failing one.
+    #[must_use]
+    pub fn too_many_requests() -> Self {
+        let header = Some((RETRY_AFTER, HeaderValue::from_static("10")));
+        Self { kind: Kind::TooManyRequests, detail: None, header }
+    }
+
     /// 503: too much is being sent already; with when to try again (RFC 9110 §10.2.3).
     #[must_use]
     pub fn busy() -> Self {
@@ -133,11 +142,11 @@ impl Problem {
         }
     }
 
-    /// 429, with the time until the next may be made (RFC 6585 §4).
+    /// 429, with the time until the next is allowed (RFC 6585 §4).
     #[must_use]
-    pub fn too_many_mailboxes(wait: Duration) -> Self {
-        let header = HeaderValue::from(wait.as_secs().saturating_add(1));
-        Self { kind: Kind::TooManyMailboxes, detail: None, header: Some((RETRY_AFTER, header)) }
+    pub fn over_limit(kind: Kind, refused: Refused) -> Self {
+        let header = HeaderValue::from(refused.retry_after());
+        Self { kind, detail: None, header: Some((RETRY_AFTER, header)) }
     }
 
     /// 426, with the protocol that the path speaks (RFC 9110 §15.5.22).

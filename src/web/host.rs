@@ -1,33 +1,38 @@
-//! The middleware that turns foreign requests away before anything else sees them (`accounts::origin`), and puts the
-//! headers on every answer that no page of ours should be without.
+//! The middleware that turns foreign requests away before anything else sees them (`accounts::origin`,
+//! `accounts::forwarded`), and puts the headers on every answer that no page of ours should be without.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::Method;
 use actix_web::http::header::{
     HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::{Error, ResponseError};
+use actix_web::http::{ConnectionType, Method};
+use actix_web::{Error, HttpResponse, ResponseError};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
+use super::config::Config;
 use super::error::{Kind, Problem};
-use crate::accounts::origin::{self, Foreign};
+use super::state::State;
+use crate::accounts::forwarded::{self, Turned};
+use crate::accounts::origin;
 
-/// Wraps the whole app; knows the host names of `[http] allowed_hosts`.
+/// Wraps the whole app; knows the host names of `[http] allowed_hosts`, its proxies, and whether the server is leaving.
 #[derive(Clone)]
 pub struct OwnHost {
-    allowed: Arc<[String]>,
+    config: Arc<Config>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl OwnHost {
     #[must_use]
-    pub fn new(allowed: &[String]) -> Self {
-        Self { allowed: allowed.into() }
+    pub fn new(state: &State) -> Self {
+        Self { config: Arc::clone(&state.config), leaving: Arc::clone(&state.leaving) }
     }
 }
 
@@ -43,14 +48,14 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(Guarded { service: Rc::new(service), allowed: self.allowed.clone() }))
+        ready(Ok(Guarded { service: Rc::new(service), own: self.clone() }))
     }
 }
 
 /// The middleware of [`OwnHost`].
 pub struct Guarded<S> {
     service: Rc<S>,
-    allowed: Arc<[String]>,
+    own: OwnHost,
 }
 
 impl<S, B> Service<ServiceRequest> for Guarded<S>
@@ -65,17 +70,18 @@ where
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        if let Err(problem) = check(&request, &self.allowed) {
+        let leaving = Arc::clone(&self.own.leaving);
+        if let Err(problem) = check(&request, &self.own.config) {
             let mut response = problem.error_response();
-            protect(response.headers_mut());
+            finish(&mut response, &leaving);
             let response = request.into_response(response).map_into_right_body();
             return ready(Ok(response)).boxed_local();
         }
         let answer = self.service.call(request);
         answer
-            .map(|result| {
+            .map(move |result| {
                 let mut response = result?.map_into_left_body();
-                protect(response.headers_mut());
+                finish(response.response_mut(), &leaving);
                 Ok(response)
             })
             .boxed_local()
@@ -83,7 +89,7 @@ where
 }
 
 /// The names in the request must be ours; several Hosts or Origins are nobody's.
-fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
+fn check(request: &ServiceRequest, config: &Config) -> Result<(), Problem> {
     let headers = request.headers();
     let several = || Problem::new(Kind::ForeignHost, "the request names its host more than once, or not in ASCII");
     let host = single(headers, &HOST).map_err(|()| several())?;
@@ -91,12 +97,13 @@ fn check(request: &ServiceRequest, allowed: &[String]) -> Result<(), Problem> {
     let origin = origin.filter(|origin| *origin != "null" || !is_picture(request.method(), request.path()));
     // A request line with a full URL names the host a second time (RFC 9112 §3.2.2): both must be ours.
     let authority = request.uri().authority().map(|authority| Some(authority.as_str()));
-    for name in authority.into_iter().chain([host]) {
-        origin::check(name, origin, allowed).map_err(|foreign| match foreign {
-            Foreign::Host => Problem::new(Kind::ForeignHost, origin::advice(name)),
-            Foreign::Origin => Kind::ForeignOrigin.into(),
-        })?;
-    }
+    let names: Vec<_> = authority.into_iter().chain([host]).collect();
+    let proxy = forwarded::read(request.peer_addr(), headers, &config.trusted_proxies);
+    let own = |name: Option<&str>, origin: Option<&str>| origin::check(name, origin, &config.allowed_hosts).is_ok();
+    forwarded::check(&names, origin, proxy.as_ref(), own).map_err(|turned| match turned {
+        Turned::Host(name) => Problem::new(Kind::ForeignHost, origin::advice(name)),
+        Turned::Origin => Kind::ForeignOrigin.into(),
+    })?;
     let destination = headers.get("sec-fetch-dest").and_then(|value| value.to_str().ok()).unwrap_or("empty");
     // As the router sees it, with what was escaped for nothing undone.
     if may_load(request.match_info().as_str(), destination) { Ok(()) } else { Err(Kind::NotForPages.into()) }
@@ -127,6 +134,14 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
         return Err(());
     }
     value.map(HeaderValue::to_str).transpose().map_err(|_| ())
+}
+
+/// What every answer has; while the server is leaving, the word that the connection ends with it.
+fn finish<B>(response: &mut HttpResponse<B>, leaving: &AtomicBool) {
+    protect(response.headers_mut());
+    if leaving.load(Ordering::Relaxed) {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
 }
 
 /// No guessing of types, no address of ours (it may hold a token) in a Referer, no use as another site's resource.

@@ -21,7 +21,10 @@ use futures_util::future::LocalBoxFuture;
 
 use super::error::Problem;
 use super::state::State;
-use crate::inbound::gate::{Gate, Room};
+use crate::accounts::forwarded;
+use crate::inbound::gate::{Gate, Room, Share};
+use crate::settings::Network;
+use crate::sockets::metrics as connections;
 
 /// Smaller answers are not counted: there is at most one for each connection. Larger ones are sent in pieces of this.
 const PIECE: usize = 16 * 1024;
@@ -67,6 +70,25 @@ struct Held(Option<Room>);
 struct Pieces {
     rest: Bytes,
     _room: Option<Room>,
+    _share: Option<Share>,
+}
+
+/// A body that counts for its client until it is sent.
+struct Counted {
+    body: BoxBody,
+    _share: Option<Share>,
+}
+
+impl MessageBody for Counted {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
 }
 
 impl MessageBody for Pieces {
@@ -87,20 +109,33 @@ impl MessageBody for Pieces {
 #[derive(Clone)]
 pub struct Bounded {
     gate: Arc<Gate>,
+    proxies: Arc<[Network]>,
 }
 
 impl Bounded {
     #[must_use]
-    pub fn new(gate: &Arc<Gate>) -> Self {
-        Self { gate: Arc::clone(gate) }
+    pub fn new(gate: &Arc<Gate>, proxies: &[Network]) -> Self {
+        Self { gate: Arc::clone(gate), proxies: proxies.into() }
     }
 
-    fn bound(&self, response: &mut HttpResponse, body: BoxBody) -> BoxBody {
+    /// What comes through a proxy counts for its client while it is answered, as a connection of its own would.
+    fn share(&self, request: &ServiceRequest) -> Result<Option<Share>, Problem> {
+        let Some(forwarded) = forwarded::read(request.peer_addr(), request.headers(), &self.proxies) else {
+            return Ok(None);
+        };
+        self.gate.share(forwarded.client).map(Some).map_err(|_| {
+            connections::refused("client");
+            Problem::too_many_requests()
+        })
+    }
+
+    fn bound(&self, response: &mut HttpResponse, body: BoxBody, share: Option<Share>) -> BoxBody {
         let held = response.extensions_mut().remove::<Held>();
         let rest = match body.try_into_bytes() {
             Ok(bytes) if bytes.len() > PIECE => bytes,
             Ok(bytes) => return BoxBody::new(bytes),
             // A stream makes what it sends as it goes.
+            Err(body) if share.is_some() => return BoxBody::new(Counted { body, _share: share }),
             Err(body) => return body,
         };
         let room = match held {
@@ -115,7 +150,7 @@ impl Bounded {
                 Some(room)
             }
         };
-        BoxBody::new(Pieces { rest, _room: room })
+        BoxBody::new(Pieces { rest, _room: room, _share: share })
     }
 }
 
@@ -152,12 +187,16 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let bounded = self.bounded.clone();
+        let share = match bounded.share(&request) {
+            Ok(share) => share,
+            Err(problem) => return ready(Ok(request.into_response(problem.error_response()))).boxed_local(),
+        };
         let answer = self.service.call(request);
         async move {
             let (request, response) = answer.await?.into_parts();
             let (head, body) = response.into_parts();
             let mut response = head.map_body(|_, ()| BoxBody::new(()));
-            let body = bounded.bound(&mut response, body);
+            let body = bounded.bound(&mut response, body, share);
             Ok(ServiceResponse::new(request, response.set_body(body)))
         }
         .boxed_local()
@@ -174,14 +213,14 @@ mod tests {
     fn send(bounded: &Bounded, response: HttpResponse) -> HttpResponse {
         let (head, body) = response.into_parts();
         let mut response = head.map_body(|_, ()| BoxBody::new(()));
-        let body = bounded.bound(&mut response, body);
+        let body = bounded.bound(&mut response, body, None);
         response.set_body(body)
     }
 
     #[actix_web::test]
     async fn what_is_being_sent_is_counted_until_it_is_gone() {
         let gate = Gate::new(CAPS);
-        let bounded = Bounded::new(&gate);
+        let bounded = Bounded::new(&gate, &[]);
         let large = || HttpResponse::Ok().body(vec![b'x'; 60_000]);
         let first = send(&bounded, large());
         assert_eq!((first.status().as_u16(), first.body().size()), (200, BodySize::Sized(60_000)));
@@ -209,7 +248,7 @@ mod tests {
     #[actix_web::test]
     async fn room_that_an_answer_has_is_used_and_files_of_ours_need_none() {
         let gate = Gate::new(CAPS);
-        let bounded = Bounded::new(&gate);
+        let bounded = Bounded::new(&gate, &[]);
         let mut room = gate.room();
         assert!(room.grow(90_000));
         let held = send(&bounded, keep(HttpResponse::Ok().body(vec![b'x'; 60_000]), room));

@@ -14,8 +14,9 @@ use super::params::{self, NoParams, PageParams};
 use super::path;
 use super::state::State;
 use super::views::{CreatedMailbox, MailboxChange, MailboxList, MailboxView, NewMailboxRequest, message_ttl};
-use crate::accounts::{Access, tokens};
+use crate::accounts::{Access, forwarded, tokens};
 use crate::clock;
+use crate::cluster::limits;
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
 use crate::mail::units::{Limit, Period};
@@ -35,8 +36,10 @@ pub async fn create(request: HttpRequest, state: web::Data<State>, payload: web:
     params::query::<NoParams>(&request)?;
     let asked: NewMailboxRequest = params::body(&request, payload, &state.config).await?;
     // With open mailboxes mail makes them too, which has limits of its own.
-    if let (false, Some(peer)) = (state.is_open(), request.peer_addr()) {
-        state.makers.admit(peer.ip()).map_err(Problem::too_many_mailboxes)?;
+    let client = forwarded::client(request.peer_addr(), request.headers(), &state.config.trusted_proxies);
+    if let (false, Some(client)) = (state.is_open(), client) {
+        let admitted = state.limits.admit(limits::Kind::Mailboxes, client).await;
+        admitted.map_err(|refused| Problem::over_limit(Kind::TooManyMailboxes, refused))?;
     }
     let now = Timestamp(clock::now_micros());
     let token = tokens::make().map_err(|error| {

@@ -1,7 +1,11 @@
 //! Lists of messages, one message, and changes to them: of one mailbox and over all that the caller may read.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 
 use super::answer::{Answer, json, json_bytes};
 use super::auth;
@@ -14,7 +18,7 @@ use super::views::{Deleted, MessageChange, MessageList};
 use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Listed;
-use crate::store::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, StoreError, StoredMessage};
+use crate::store::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, Store, StoreError, StoredMessage};
 
 const MAX_TAGS: usize = 32;
 const MAX_TAG_BYTES: usize = 64;
@@ -51,6 +55,33 @@ async fn page(request: &HttpRequest, state: &State, scope: Scope) -> Answer {
         scope,
     };
     Ok(json_bytes(state.store.list_cached(&request, render).await?))
+}
+
+/// Reads the pages that are asked for first of the mailboxes that were active last, so that a node that starts, or a Redis
+/// that comes back empty, does not send everybody to the database at once. Takes `limit` at the longest.
+pub async fn warm(store: &Store, limit: Duration) {
+    /// Mailboxes, and how many of them side by side.
+    const MAILBOXES: usize = 1_000;
+    const AT_ONCE: usize = 4;
+    let began = Instant::now();
+    let warmed = AtomicUsize::new(0);
+    let work = async {
+        let page = |key| async {
+            let (limit, unread, since, query) = (params::DEFAULT_LIMIT, false, None, None);
+            let request = ListRequest { scope: Scope::Mailbox(key), limit, page: None, unread, since, query };
+            store.list_cached(&request, render).await?;
+            warmed.fetch_add(1, Ordering::Relaxed);
+            Ok::<(), StoreError>(())
+        };
+        let keys = store.recently_active(MAILBOXES).await?;
+        futures_util::stream::iter(keys).map(page).buffer_unordered(AT_ONCE).try_collect::<()>().await
+    };
+    let outcome = tokio::time::timeout(limit, work).await;
+    let (mailboxes, duration_ms) = (warmed.load(Ordering::Relaxed), began.elapsed().as_millis());
+    match outcome {
+        Ok(Err(error)) => tracing::warn!(%error, mailboxes, "the cache of lists could not be warmed up"),
+        _ => tracing::info!(mailboxes, duration_ms, "the cache of lists is warm"),
+    }
 }
 
 /// The page as it is sent, and as the store keeps it.

@@ -1,7 +1,8 @@
 //! HTTP: the REST API under `/v1`, server-sent events, the dashboard's files, and the docs page.
 //!
 //! `app` makes a [`State`] and mounts [`service`] in each worker. A request passes [`metrics`] (counted under its
-//! route's pattern) and [`host`] (foreign Hosts and Origins end there), [`in_flight`] (bounds what answers hold), then the table in [`routes`] names its handler:
+//! route's pattern) and [`host`] (foreign Hosts and Origins end there), [`limited`] (each client network has a rate) and
+//! [`in_flight`] (bounds what answers hold), then the table in [`routes`] names its handler:
 //! one file a noun ([`mailboxes`], [`messages`], [`parts`], [`wait`], [`events`], [`domains`], [`server`]). Handlers take
 //! values from [`path`] and [`params`], access from [`auth`], and answer with [`views`] or a problem of [`error`];
 //! [`reading`] parses foreign mail off the workers. [`openapi`] and [`docs`] describe it all.
@@ -22,8 +23,8 @@ pub mod follow;
 pub mod generate;
 pub mod host;
 pub mod in_flight;
+pub mod limited;
 pub mod mailboxes;
-pub mod makers;
 pub mod messages;
 pub mod metrics;
 pub mod openapi;
@@ -35,6 +36,7 @@ pub mod routes;
 pub mod server;
 pub mod state;
 pub mod static_files;
+pub mod versioned;
 pub mod views;
 pub mod wait;
 
@@ -66,7 +68,8 @@ pub fn service(
     App::new()
         .app_data(web::Data::new(state.clone()))
         .configure(|config| routes::add(config, endpoints))
-        .wrap(in_flight::Bounded::new(&state.gate))
-        .wrap(host::OwnHost::new(&state.config.allowed_hosts))
+        .wrap(in_flight::Bounded::new(&state.gate, &state.config.trusted_proxies))
+        .wrap(limited::Limited::new(&state.limits, &state.config.trusted_proxies))
+        .wrap(host::OwnHost::new(state))
         .wrap(metrics::Measure::new(endpoints.none.clone()))
 }

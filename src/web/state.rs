@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 
 use super::config::Config;
-use super::makers::Makers;
 use crate::accounts::part_keys::PartKeys;
+use crate::cluster::limits::Limits;
 use crate::inbound::Inbound;
 use crate::inbound::config::AccessMode;
 use crate::inbound::gate::Gate;
@@ -23,10 +24,12 @@ pub struct State {
     pub smtp: Arc<[SocketAddr]>,
     /// Bytes that answers may hold.
     pub gate: Arc<Gate>,
-    /// Who makes mailboxes.
-    pub makers: Arc<Makers>,
+    /// What each client network may do.
+    pub limits: Limits,
     /// Opens attachments to the pages that show them.
     pub part_keys: Arc<PartKeys>,
+    /// The server is about to stop: each answer says that its connection ends with it.
+    pub leaving: Arc<AtomicBool>,
     /// Becomes true when the server stops: event streams and waiting calls end.
     pub stopping: watch::Receiver<bool>,
 }

@@ -1,6 +1,6 @@
 //! The dashboard's files, embedded in the binary (a debug build reads them from `static/` each time, so that a reload
 //! shows an edit). Answered with an ETag of their content, compressed where the client takes it, under a policy
-//! that lets nothing run or load but what is here.
+//! that lets nothing run or load but what is here. [`versioned`] has the addresses that may be kept for good.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,17 +19,24 @@ use sha2::{Digest, Sha256};
 use super::answer::Answer;
 use super::error::{Kind, Problem};
 use super::in_flight;
+use super::versioned::{self, Address};
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
 #[exclude = "*.d.ts"]
 #[exclude = "tsconfig.json"]
-struct Files;
+pub(super) struct Files;
 
 /// What the dashboard may do: load and run what is here, show images it made itself, talk to this server. The frame is
 /// `/html`, which has a policy of its own.
 pub const DASHBOARD_POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; connect-src 'self'; frame-src 'self' blob:; \
      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const PAGE: &str = "index.html";
+/// A browser asks each time whether a file has changed: its name stays the same from one version to the next.
+const ASK_AGAIN: &str = "no-cache";
+/// It has its version in its address.
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 /// Below this, compressing costs more than it saves.
 const WORTH_COMPRESSING: usize = 1024;
@@ -53,26 +60,28 @@ static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
 /// # Errors
 /// `no-such-path`; `method-not-allowed` for what is neither GET nor HEAD on a file.
 pub async fn get(request: HttpRequest) -> Answer {
-    let path = match request.path() {
-        "/" => "index.html",
-        path => path.trim_start_matches('/'),
+    let (path, keep) = match versioned::address(request.path()) {
+        Address::Plain("") => (PAGE, ASK_AGAIN),
+        Address::Plain(path) => (path, ASK_AGAIN),
+        Address::Versioned(path) if path != PAGE => (path, FOR_GOOD),
+        Address::Versioned(_) | Address::Elsewhere => return Err(Kind::NoSuchPath.into()),
     };
     if cfg!(debug_assertions) {
         let file = Files::get(path).ok_or(Kind::NoSuchPath)?;
-        return answer(&request, &Asset::new(path, file));
+        return answer(&request, &Asset::new(path, file), keep);
     }
-    answer(&request, ASSETS.get(path).ok_or(Kind::NoSuchPath)?)
+    answer(&request, ASSETS.get(path).ok_or(Kind::NoSuchPath)?, keep)
 }
 
-fn answer(request: &HttpRequest, asset: &Asset) -> Answer {
+fn answer(request: &HttpRequest, asset: &Asset, keep: &'static str) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Problem::method_not_allowed(&super::routes::ALLOW_READ));
     }
     if is_known(request, &asset.etag) {
-        return Ok(head(&mut HttpResponse::NotModified(), asset).finish());
+        return Ok(head(&mut HttpResponse::NotModified(), asset, keep).finish());
     }
     let mut response = HttpResponse::Ok();
-    head(&mut response, asset).insert_header((CONTENT_TYPE, asset.content_type));
+    head(&mut response, asset, keep).insert_header((CONTENT_TYPE, asset.content_type));
     if takes_gzip(request)
         && let Some(gzip) = asset.gzip()
     {
@@ -81,11 +90,10 @@ fn answer(request: &HttpRequest, asset: &Asset) -> Answer {
     Ok(in_flight::free(response.body(asset.content.clone())))
 }
 
-/// A browser asks each time whether a file has changed: names stay the same from one version to the next.
-fn head<'a>(response: &'a mut HttpResponseBuilder, asset: &Asset) -> &'a mut HttpResponseBuilder {
+fn head<'a>(response: &'a mut HttpResponseBuilder, asset: &Asset, keep: &'static str) -> &'a mut HttpResponseBuilder {
     response
         .insert_header((ETAG, asset.etag.as_str()))
-        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header((CACHE_CONTROL, keep))
         .insert_header((VARY, "accept-encoding"))
         .insert_header((CONTENT_SECURITY_POLICY, DASHBOARD_POLICY))
         .insert_header(("cross-origin-opener-policy", "same-origin"))
@@ -93,7 +101,8 @@ fn head<'a>(response: &'a mut HttpResponseBuilder, asset: &Asset) -> &'a mut Htt
 
 impl Asset {
     fn new(path: &str, file: EmbeddedFile) -> Self {
-        let content = match (own_code(path, &file.data), file.data) {
+        let ours = if path == PAGE { page(&file.data) } else { own_code(path, &file.data) };
+        let content = match (ours, file.data) {
             (Some(code), _) => code.into(),
             (None, Cow::Borrowed(data)) => Bytes::from_static(data),
             (None, Cow::Owned(data)) => Bytes::from(data),
@@ -107,6 +116,10 @@ impl Asset {
     fn gzip(&self) -> Option<Bytes> {
         self.gzip.get_or_init(|| is_text(self.content_type).then(|| compress(&self.content)).flatten()).clone()
     }
+}
+
+fn page(data: &[u8]) -> Option<String> {
+    std::str::from_utf8(data).ok().map(versioned::page)
 }
 
 /// Scripts and styles of our own without the comments at the beginnings of their lines, a sixth of what would be sent.

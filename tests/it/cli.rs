@@ -368,3 +368,18 @@ fn stress_sends_to_the_sink_and_counts() {
     let refused = mailroom(&["stress", "smtp", "127.0.0.1:1", "-c", "1", "-n", "1", "--json"]);
     assert_eq!(code(&refused), 1);
 }
+
+#[test]
+fn doctor_says_whether_redis_answers_and_fits() {
+    let redis = crate::support::servers::Redis::start();
+    let line = |url: &str| {
+        let report = out(&with_environment(&["doctor"], &[("MAILROOM__REDIS__URL", url)]));
+        report.lines().find(|line| line.contains("redis ")).map(str::to_owned)
+    };
+    let well = line(&redis.url()).unwrap();
+    assert!(well.starts_with("ok") && well.contains(&redis.address.to_string()), "{well}");
+    let [dead] = crate::support::process::free_addresses();
+    let away = line(&format!("redis://user:s3cret@{dead}")).unwrap();
+    assert!(away.starts_with("warn") && away.contains("does not answer") && !away.contains("s3cret"), "{away}");
+    assert_eq!(line(""), None);
+}

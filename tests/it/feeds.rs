@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Arbiter, Context, Handler};
+use mailroom::cluster::redis::Channels;
 use mailroom::inbound::Inbound;
 use mailroom::inbound::announcer::Announcer;
 use mailroom::inbound::config::{AccessMode, DomainsConfig, MailboxesConfig};
@@ -37,13 +38,13 @@ impl World {
     async fn new(access: AccessMode) -> Self {
         let data = tempfile::tempdir().unwrap();
         let announcer = Announcer::default();
-        let (map, stream) = (Arc::clone(&announcer.map), Arc::clone(&announcer.stream));
-        let store = Store::open(&config(data.path()), Arc::new(announcer), Faults::default()).await.unwrap();
+        let (map, told) = (Arc::clone(&announcer.map), Arc::new(announcer.clone()));
+        let store = Store::open(&config(data.path()), told, Faults::default()).await.unwrap();
         let mailboxes = MailboxesConfig { access, ..MailboxesConfig::default() };
         let arbiter = Arbiter::new();
         let policy = Policy::new(&mailboxes, &DomainsConfig::default());
-        let inbound =
-            Inbound::start(store.clone(), Arc::clone(&map), stream, policy, &mailboxes, vec![arbiter.handle()]);
+        let channels = Channels::default();
+        let inbound = Inbound::start(store.clone(), &announcer, &channels, policy, &mailboxes, vec![arbiter.handle()]);
         Self { map, store, inbound, arbiter, _data: data }
     }
 
@@ -215,7 +216,7 @@ async fn a_mailbox_that_was_to_be_retired_and_is_followed_is_told_what_it_missed
     let registry = {
         let (map, store) = (Arc::clone(&world.map), world.store.clone());
         let policy = Arc::new(Policy::new(&MailboxesConfig::default(), &DomainsConfig::default()));
-        let actor = Registry::new(map, policy, store, Duration::from_millis(50));
+        let actor = Registry::new(map, policy, store, Channels::default(), Duration::from_millis(50));
         Registry::start_in_arbiter(&home.handle(), move |_| actor)
     };
     let resolve = Resolve { key: key(ADDRESS), size: 0, arbiter: other.handle() };

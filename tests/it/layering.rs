@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("inbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
     ("outbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
     ("accounts", &["mail", "store", "clock", "settings"]),
-    ("sockets", &["mail", "accounts", "inbound", "clock", "settings"]),
+    ("sockets", &["mail", "accounts", "cluster", "inbound", "clock", "settings"]),
     (
         "web",
         &["mail", "store", "accounts", "cluster", "handoff", "inbound", "outbound", "sockets", "clock", "settings"],

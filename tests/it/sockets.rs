@@ -559,7 +559,7 @@ async fn a_stop_closes_everyone_with_1012() {
         clients.push(client);
     }
     let sockets = server.sockets.clone();
-    let stopped = tokio::spawn(async move { sockets.stop(LIMIT).await });
+    let stopped = tokio::spawn(async move { sockets.stop(Duration::ZERO, LIMIT).await });
     for client in &mut clients {
         assert_eq!(client.closed().await, Some(1012));
     }

@@ -20,9 +20,7 @@ const SLOW_SYNC: Duration = Duration::from_millis(20);
 pub fn checks(config: &Config) -> Vec<Check> {
     let data = &config.runtime.data;
     let existing = existing_parent(data);
-    let mut checks = vec![space(&existing, config), sync_time(data, &existing)];
-    checks.push(database(config));
-    checks
+    vec![space(&existing, config), sync_time(data, &existing), database(config)]
 }
 
 /// The directory itself, or the nearest one above it that is there.

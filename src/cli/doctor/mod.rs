@@ -2,8 +2,9 @@
 //! what is wrong with it and what to do.
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
-//! `serve`. Map: [`system`] limits, memory, kernel and clock; [`ports`] who listens where; [`disk`] data directory and
-//! database; [`broker`] the queue before it.
+//! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
+//! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server;
+//! [`mod@redis`] what nodes share; [`broker`] the queue before the database.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,8 +14,12 @@ use serde::Serialize;
 use super::serve;
 
 mod broker;
+mod database;
 mod disk;
+mod front;
+mod kernel;
 mod ports;
+mod redis;
 mod system;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -90,8 +95,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         checks.push(Check::ok("configuration", "sound"));
     }
     checks.extend(system::checks(&config));
+    checks.extend(kernel::checks());
+    checks.extend(front::checks(&config));
     checks.extend(ports::checks(&config));
-    checks.extend(disk::checks(&config));
+    // With a database server nothing lies in the data directory.
+    checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));
+    checks.extend(redis::checks(&config));
     checks.extend(broker::checks(&config));
     let mut out = std::io::stdout().lock();
     if options.json {

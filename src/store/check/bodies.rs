@@ -129,7 +129,7 @@ impl Check<'_> {
     }
 
     /// Addresses of the mailboxes of `rows` that have one.
-    async fn addresses(&self, rows: &[message::Model]) -> Result<HashMap<i64, String>, DbErr> {
+    pub(super) async fn addresses(&self, rows: &[message::Model]) -> Result<HashMap<i64, String>, DbErr> {
         let mut ids: Vec<i64> = rows.iter().map(|row| row.mailbox_id).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -25,21 +25,37 @@ struct Sum {
     first_at: i64,
 }
 
-const SUMS: &str = "SELECT mailbox_id, count(*) AS messages, sum(is_read = 0) AS unread, sum(size) AS bytes, \
-    max(uid) AS last_uid, (SELECT received_at FROM messages AS first \
-    WHERE first.mailbox_id = messages.mailbox_id ORDER BY first.uid LIMIT 1) AS first_at \
-    FROM messages WHERE mailbox_id BETWEEN ? AND ? GROUP BY mailbox_id";
+/// The type of a whole number.
+fn whole(backend: DbBackend) -> &'static str {
+    if backend == DbBackend::MySql { "SIGNED" } else { "BIGINT" }
+}
+
+/// What the messages of mailboxes add up to. Engines widen sums to types of their own.
+fn sums(backend: DbBackend, first: i64, last: i64) -> String {
+    let whole = whole(backend);
+    format!(
+        "SELECT mailbox_id, count(*) AS messages, CAST(sum(CASE WHEN is_read THEN 0 ELSE 1 END) AS {whole}) AS unread, \
+         CAST(sum(size) AS {whole}) AS bytes, max(uid) AS last_uid, (SELECT received_at FROM messages AS oldest \
+         WHERE oldest.mailbox_id = messages.mailbox_id ORDER BY oldest.uid LIMIT 1) AS first_at \
+         FROM messages WHERE mailbox_id BETWEEN {first} AND {last} GROUP BY mailbox_id"
+    )
+}
 
 /// Values between two that are accounted for: by a message, by a change, as the UID of what was deleted, by the floor
 /// below which changes are forgotten, or by the counter's next.
-const GAPS: &str = "SELECT mailbox_id, previous, value FROM (\
-    SELECT mailbox_id, value, lag(value) OVER (PARTITION BY mailbox_id ORDER BY value) AS previous FROM (\
-    SELECT id AS mailbox_id, replay_floor AS value FROM mailboxes WHERE id BETWEEN ?1 AND ?2 \
-    UNION ALL SELECT id, modseq + 1 FROM mailboxes WHERE id BETWEEN ?1 AND ?2 \
-    UNION ALL SELECT mailbox_id, uid FROM messages WHERE mailbox_id BETWEEN ?1 AND ?2 \
-    UNION ALL SELECT mailbox_id, modseq FROM changes WHERE mailbox_id BETWEEN ?1 AND ?2 \
-    UNION ALL SELECT mailbox_id, uid FROM changes WHERE kind = ?3 AND mailbox_id BETWEEN ?1 AND ?2)) \
-    WHERE value > previous + 1";
+fn gaps(first: i64, last: i64) -> String {
+    let range = format!("BETWEEN {first} AND {last}");
+    format!(
+        "SELECT mailbox_id, previous, value FROM (\
+         SELECT mailbox_id, value, lag(value) OVER (PARTITION BY mailbox_id ORDER BY value) AS previous FROM (\
+         SELECT id AS mailbox_id, replay_floor AS value FROM mailboxes WHERE id {range} \
+         UNION ALL SELECT id, modseq + 1 FROM mailboxes WHERE id {range} \
+         UNION ALL SELECT mailbox_id, uid FROM messages WHERE mailbox_id {range} \
+         UNION ALL SELECT mailbox_id, modseq FROM changes WHERE mailbox_id {range} \
+         UNION ALL SELECT mailbox_id, uid FROM changes WHERE kind = {DELETED} AND mailbox_id {range}) AS marks) AS steps \
+         WHERE value > previous + 1"
+    )
+}
 
 #[derive(Clone, Debug, FromQueryResult)]
 struct Gap {
@@ -60,7 +76,7 @@ impl Check<'_> {
         let mut after = i64::MIN;
         while let Some(rows) = self.page(after).await? {
             let (first, last) = ends(&rows);
-            let sums = Sum::find_by_statement(statement(SUMS, [first.into(), last.into()])).all(&self.tx).await?;
+            let sums = Sum::find_by_statement(self.statement(sums(self.backend(), first, last))).all(&self.tx).await?;
             let sums: HashMap<i64, Sum> = sums.into_iter().map(|sum| (sum.mailbox_id, sum)).collect();
             for row in &rows {
                 self.summary.mailboxes += 1;
@@ -116,12 +132,12 @@ impl Check<'_> {
         let mut after = i64::MIN;
         while let Some(rows) = self.page(after).await? {
             let (first, last) = ends(&rows);
-            let values = [first.into(), last.into(), DELETED.into()];
-            let gaps = Gap::find_by_statement(statement(GAPS, values)).all(&self.tx).await?;
-            let sql = "SELECT mailbox_id, max(uid) AS highest FROM changes WHERE kind = ? AND mailbox_id BETWEEN ? AND ? \
-                       GROUP BY mailbox_id";
-            let values = [EXPIRED.into(), first.into(), last.into()];
-            let expired = Highest::find_by_statement(statement(sql, values)).all(&self.tx).await?;
+            let gaps = Gap::find_by_statement(self.statement(gaps(first, last))).all(&self.tx).await?;
+            let sql = format!(
+                "SELECT mailbox_id, max(uid) AS highest FROM changes WHERE kind = {EXPIRED} \
+                 AND mailbox_id BETWEEN {first} AND {last} GROUP BY mailbox_id"
+            );
+            let expired = Highest::find_by_statement(self.statement(sql)).all(&self.tx).await?;
             let expired: HashMap<i64, i64> = expired.into_iter().map(|row| (row.mailbox_id, row.highest)).collect();
             for gap in gaps {
                 let Some(row) = rows.iter().find(|row| row.id == gap.mailbox_id && row.address.is_some()) else {
@@ -143,7 +159,7 @@ impl Check<'_> {
     pub(super) async fn unowned(&mut self) -> Result<(), DbErr> {
         let sql = "SELECT mailbox_id, count(*) AS highest FROM messages \
                    WHERE mailbox_id NOT IN (SELECT id FROM mailboxes) GROUP BY mailbox_id";
-        for row in Highest::find_by_statement(statement(sql, [])).all(&self.tx).await? {
+        for row in Highest::find_by_statement(self.statement(sql)).all(&self.tx).await? {
             let why = format!("it has {} messages and no row", row.highest);
             self.found(&Finding::damage(why).of_mailbox(format!("#{}", row.mailbox_id)));
         }
@@ -190,6 +206,18 @@ impl Check<'_> {
             self.found(&Finding::damage(why));
         }
         Ok(())
+    }
+
+    pub(super) fn statement(&self, sql: impl Into<String>) -> Statement {
+        Statement::from_string(self.backend(), sql)
+    }
+
+    pub(super) fn whole(&self) -> &'static str {
+        whole(self.backend())
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.tx.get_database_backend()
     }
 
     async fn page(&self, after: i64) -> Result<Option<Vec<mailbox::Model>>, DbErr> {

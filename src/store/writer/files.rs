@@ -46,6 +46,7 @@ pub struct Files {
 
 impl Ground for Files {
     const ALONE: bool = true;
+    const LIMIT: Option<Duration> = None;
 
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
         let now = crate::clock::now_micros();
@@ -140,8 +141,6 @@ impl Ground for Files {
         segments.remove_files(&done.dead);
         writer.head.row.stamp
     }
-
-    fn told(&mut self) {}
 
     fn born(&mut self, at: BodyLocation) {
         self.segments.born(at.segment, at.length);

@@ -3,6 +3,8 @@
 //! The writer plans and carries out what changes; its ground says where bodies lie, how a transaction ends, and how to find
 //! out whether one did.
 
+use std::time::Duration;
+
 use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::Writer;
@@ -16,6 +18,9 @@ use crate::store::messages::BodyLocation;
 pub trait Ground: Sized + 'static {
     /// Whether what was read or written of a mailbox stays true after the transaction: nobody else writes.
     const ALONE: bool;
+
+    /// How long a transaction may take; none where it waits for nothing but the disk.
+    const LIMIT: Option<Duration>;
 
     /// Stores `deliveries` in one transaction; what each caller is to hear is left in `in_flight`.
     fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> impl Future<Output = Result<(), Failure>>;
@@ -46,9 +51,6 @@ pub trait Ground: Sized + 'static {
     /// A commit is settled and will be told of; the stamp of the stream after it.
     fn settled(writer: &mut Writer<Self>, done: &mut InFlight) -> i64;
 
-    /// Everyone was told how the transaction ended.
-    fn told(&mut self);
-
     /// A row points at the body at `at`.
     fn born(&mut self, at: BodyLocation);
 
@@ -62,7 +64,7 @@ pub trait Ground: Sized + 'static {
     fn tend(writer: &mut Writer<Self>, idle: bool) -> impl Future<Output = ()>;
 
     /// How long nothing may come before the writer is idle.
-    fn patience(&self) -> std::time::Duration;
+    fn patience(&self) -> Duration;
 
     /// At the end.
     fn finish(writer: &mut Writer<Self>) -> impl Future<Output = ()>;

@@ -20,6 +20,7 @@ pub mod server;
 pub mod statements;
 pub mod transaction;
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -51,6 +52,9 @@ const MAX_BYTES: usize = 8 << 20;
 const MAX_CHANGES: usize = 64;
 /// How often a batch that is in the way of others is tried again.
 const MAX_TRIES: u32 = 8;
+
+/// How long what waits for the writer goes on waiting while it finds out whether a commit happened.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the writer and everyone else see of each other.
 #[derive(Debug)]
@@ -87,6 +91,33 @@ pub struct Writer<G> {
 pub struct Inbox {
     pub deliveries: mpsc::Receiver<Incoming>,
     pub requests: mpsc::Receiver<Request>,
+    /// The store is being closed, which was heard while the writer was busy.
+    closed: Option<Closed>,
+}
+
+impl Inbox {
+    pub fn new(deliveries: mpsc::Receiver<Incoming>, requests: mpsc::Receiver<Request>) -> Self {
+        Self { deliveries, requests, closed: None }
+    }
+
+    /// Answers what comes while nothing can be stored, after a while: nobody waits for a database that is away. Never
+    /// ends.
+    async fn turn_away(&mut self) -> Infallible {
+        tokio::time::sleep(PATIENCE).await;
+        loop {
+            tokio::select! {
+                Some(incoming) = self.deliveries.recv() => {
+                    metrics::counter!(names::REFUSED, "reason" => "failed").increment(1);
+                    (incoming.done)(Err(WriteFailed::Failed));
+                }
+                // Dropping any other tells its caller.
+                Some(request) = self.requests.recv() => if let Request::Close(reply) = request {
+                    self.closed = Some(reply);
+                },
+                else => std::future::pending().await,
+            }
+        }
+    }
 }
 
 /// Why the writer's loop ended.
@@ -99,7 +130,7 @@ impl<G: Ground> Writer<G> {
         inbox.deliveries.close();
         while let Ok(first) = inbox.deliveries.try_recv() {
             let batch = take_batch(first, &mut inbox.deliveries);
-            self.deliver(batch).await;
+            self.deliver(batch, &mut inbox).await;
         }
         G::finish(&mut self).await;
         let _ = self.db.close_by_ref().await;
@@ -110,10 +141,13 @@ impl<G: Ground> Writer<G> {
 
     async fn serve(&mut self, inbox: &mut Inbox) -> Option<Closed> {
         loop {
+            if let Some(closed) = inbox.closed.take() {
+                return Some(closed);
+            }
             let mut idle = true;
             if let Ok(first) = inbox.deliveries.try_recv() {
                 let batch = take_batch(first, &mut inbox.deliveries);
-                self.deliver(batch).await;
+                self.deliver(batch, inbox).await;
                 idle = false;
             }
             if let Ok(first) = inbox.requests.try_recv() {
@@ -130,7 +164,7 @@ impl<G: Ground> Writer<G> {
                 biased;
                 first = inbox.deliveries.recv() => {
                     let batch = take_batch(first?, &mut inbox.deliveries);
-                    self.deliver(batch).await;
+                    self.deliver(batch, inbox).await;
                 }
                 first = inbox.requests.recv() => {
                     if let Some(closed) = self.serve_requests(first?, inbox).await {
@@ -148,19 +182,19 @@ impl<G: Ground> Writer<G> {
         while let Some(request) = next {
             match request {
                 Request::Close(reply) => {
-                    self.change(batch).await;
+                    self.change(batch, inbox).await;
                     return Some(reply);
                 }
                 other => batch.push(other),
             }
             next = if batch.len() < MAX_CHANGES { inbox.requests.try_recv().ok() } else { None };
         }
-        self.change(batch).await;
+        self.change(batch, inbox).await;
         None
     }
 
     /// Stores a batch of deliveries and answers each of them.
-    async fn deliver(&mut self, batch: Vec<Incoming>) {
+    async fn deliver(&mut self, batch: Vec<Incoming>, inbox: &mut Inbox) {
         if G::is_short(self) {
             metrics::counter!(names::REFUSED, "reason" => "no_space").increment(batch.len() as u64);
             for incoming in batch {
@@ -174,15 +208,15 @@ impl<G: Ground> Writer<G> {
         }
         let mut tries = 0;
         loop {
-            let outcome = AssertUnwindSafe(G::store(self, &deliveries)).catch_unwind().await;
+            let outcome = AssertUnwindSafe(in_time::<G>(G::store(self, &deliveries))).catch_unwind().await;
             if !self.repeats(&outcome, &mut tries).await {
-                return self.settle(outcome.map_err(drop)).await;
+                return self.settle(outcome.map_err(drop), inbox.turn_away()).await;
             }
         }
     }
 
     /// Makes a batch of changes and answers each of them.
-    async fn change(&mut self, batch: Vec<Request>) {
+    async fn change(&mut self, batch: Vec<Request>, inbox: &mut Inbox) {
         if batch.is_empty() || self.dead {
             // Dropping a request tells its caller.
             return;
@@ -190,9 +224,9 @@ impl<G: Ground> Writer<G> {
         let _ = self.in_flight.begin(Vec::new());
         let mut tries = 0;
         loop {
-            let outcome = AssertUnwindSafe(self.apply_all(&batch)).catch_unwind().await;
+            let outcome = AssertUnwindSafe(in_time::<G>(self.apply_all(&batch))).catch_unwind().await;
             if !self.repeats(&outcome, &mut tries).await {
-                return self.settle(outcome.map_err(drop)).await;
+                return self.settle(outcome.map_err(drop), inbox.turn_away()).await;
             }
         }
     }
@@ -207,7 +241,6 @@ impl<G: Ground> Writer<G> {
         *tries += 1;
         tracing::debug!(error = %failure, tries, "a batch was in the way of another and is tried again");
         metrics::counter!(names::CONFLICTS).increment(1);
-        self.ground.told();
         self.in_flight.again();
         tokio::time::sleep(Duration::from_millis(u64::from(rand::random_range(1..10 * *tries)))).await;
         true
@@ -215,6 +248,14 @@ impl<G: Ground> Writer<G> {
 
     pub(super) fn closing(&self) -> bool {
         self.shared.closing.load(Ordering::Relaxed)
+    }
+}
+
+/// A server that does not answer any more counts as lost. What became of the transaction is looked up then.
+async fn in_time<G: Ground>(transaction: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    match G::LIMIT {
+        None => transaction.await,
+        Some(limit) => tokio::time::timeout(limit, transaction).await.unwrap_or(Err(Failure::Late(limit))),
     }
 }
 

@@ -122,7 +122,7 @@ impl Writer<Files> {
             self.relocate(dir, number, moved).await
         };
         let failed = outcome.as_ref().err().map(ToString::to_string);
-        self.settle(Ok(outcome)).await;
+        self.settle(Ok(outcome), std::future::pending()).await;
         failed.map_or(Ok(()), |failed| Err(DbErr::Custom(failed)))
     }
 

@@ -10,7 +10,7 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::statements::{Counters, chunks, count_mailboxes, insert, replace_mailboxes};
+use super::statements::{Counters, chunks_for, count_mailboxes, insert, replace_mailboxes};
 use crate::mail::address::MailboxKey;
 
 /// Mailboxes remembered: at most twice this.
@@ -92,7 +92,7 @@ impl Mailboxes {
             // In one order for everyone, so that two that wait for each other are rare.
             missing.sort_unstable();
         }
-        for keys in chunks(&missing) {
+        for keys in chunks_for(db.get_database_backend(), &missing) {
             let rows = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
             let rows = if self.locking { rows.order_by_asc(mailbox::Column::Address).lock_exclusive() } else { rows };
             for row in rows.all(db).await? {

@@ -19,9 +19,18 @@ use sea_orm::{
 
 /// Rows (or keys) in one statement.
 const SIZES: [usize; 4] = [64, 16, 4, 1];
+/// The same where each statement is a message to a server and its answer: a small batch is one statement.
+const FAR_SIZES: [usize; 20] = [64, 48, 32, 24, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
+
+fn sizes(backend: DbBackend) -> &'static [usize] {
+    if backend == DbBackend::Sqlite { &SIZES } else { &FAR_SIZES }
+}
+
+/// Engine, table or purpose, and number of rows of a text.
+type Which = (Discriminant<DbBackend>, &'static str, usize);
 
 thread_local! {
-    static TEXTS: RefCell<HashMap<(Discriminant<DbBackend>, &'static str, usize), String>> = RefCell::default();
+    static TEXTS: RefCell<HashMap<Which, String>> = RefCell::default();
 }
 
 /// Inserts rows of any table.
@@ -32,7 +41,7 @@ where
     E::ActiveModel: ActiveModelTrait<Entity = E> + Send,
     C: ConnectionTrait,
 {
-    run(db, &SIZES, rows, |backend, rows| {
+    run(db, sizes(db.get_database_backend()), rows, |backend, rows| {
         let text = text(backend, E::default().table_name(), rows.len(), || insert_text::<E>(backend, rows.len()));
         (text, rows.into_iter().flat_map(values::<E>).collect())
     })
@@ -42,8 +51,8 @@ where
 /// Replaces every column of mailboxes that are there.
 pub async fn replace_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<mailbox::Model>) -> Result<(), DbErr> {
     // MySQL has no list of values to join with that may hold nulls.
-    let sizes: &[usize] = if db.get_database_backend() == DbBackend::MySql { &[1] } else { &SIZES };
-    run(db, sizes, rows, |backend, rows| {
+    let backend = db.get_database_backend();
+    run(db, if backend == DbBackend::MySql { &[1] } else { sizes(backend) }, rows, |backend, rows| {
         let text = text(backend, "mailboxes whole", rows.len(), || replace_text(backend, rows.len()));
         let one = |row: mailbox::Model| {
             let id = row.id;
@@ -75,7 +84,7 @@ impl Counters {
 
 /// Sets counter and totals of mailboxes that are there: no index is touched.
 pub async fn count_mailboxes<C: ConnectionTrait>(db: &C, rows: Vec<Counters>) -> Result<(), DbErr> {
-    run(db, &SIZES, rows, |backend, rows| {
+    run(db, sizes(db.get_database_backend()), rows, |backend, rows| {
         let text = text(backend, "mailboxes counters", rows.len(), || counters_text(backend, rows.len()));
         let values = rows.into_iter().flat_map(|row| [row.id, row.modseq, row.messages, row.unread, row.bytes]);
         (text, values.map(Value::from).collect())
@@ -210,9 +219,14 @@ fn take_chunk<T>(sizes: &[usize], rows: &mut Vec<T>) -> Option<Vec<T>> {
 
 /// Slices of the fixed sizes that make up `all`.
 pub fn chunks<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
+    chunks_for(DbBackend::Sqlite, all)
+}
+
+/// The same in the sizes of an engine.
+pub fn chunks_for<T>(backend: DbBackend, all: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = all;
     std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
+        let size = sizes(backend).iter().copied().find(|size| *size <= rest.len())?;
         let (chunk, tail) = rest.split_at_checked(size)?;
         rest = tail;
         Some(chunk)

@@ -4,6 +4,7 @@
 //! sent, a panic) is looked up on a new connection: the stamp is there, or nothing of the transaction is. Until that is
 //! known nobody is answered and no body is cut.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -69,6 +70,8 @@ pub enum Failure {
     Bodies(std::io::Error),
     #[error("sync of the segment file: {0}")]
     Sync(std::io::Error),
+    #[error("the database did not answer within {0:?}")]
+    Late(std::time::Duration),
 }
 
 impl Failure {
@@ -76,6 +79,7 @@ impl Failure {
     pub fn no_space(&self) -> bool {
         match self {
             Self::Database(error) => trouble::is_full(error),
+            Self::Late(_) => false,
             Self::Bodies(error) | Self::Sync(error) => {
                 matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
             }
@@ -203,8 +207,12 @@ impl<G: Ground> Writer<G> {
         Ok(self.db.begin().await?)
     }
 
-    /// Tells everyone how the transaction ended. `Err(())` is a panic.
-    pub(super) async fn settle(&mut self, outcome: Result<Result<(), Failure>, ()>) {
+    /// Tells everyone how the transaction ended. `Err(())` is a panic. `meanwhile` runs while that is not known.
+    pub(super) async fn settle(
+        &mut self,
+        outcome: Result<Result<(), Failure>, ()>,
+        meanwhile: impl Future<Output = Infallible>,
+    ) {
         let failure = match outcome {
             Ok(Ok(())) => return self.publish(),
             Ok(Err(failure)) => {
@@ -219,7 +227,11 @@ impl<G: Ground> Writer<G> {
             }
         };
         self.shared.healthy.store(false, Ordering::Relaxed);
-        if G::committed(self, failure.as_ref()).await {
+        let committed = tokio::select! {
+            committed = G::committed(self, failure.as_ref()) => committed,
+            never = meanwhile => match never {},
+        };
+        if committed {
             return self.publish();
         }
         let no_space = failure.as_ref().is_some_and(Failure::no_space);
@@ -244,7 +256,6 @@ impl<G: Ground> Writer<G> {
             self.shared.index.committed(done.events.len());
             guarded(|| self.announce.announce(after, done.events));
         }
-        self.ground.told();
         for (answer, verdict) in done.deliveries {
             count_refusal(verdict);
             guarded(|| answer(verdict));
@@ -255,7 +266,6 @@ impl<G: Ground> Writer<G> {
     }
 
     pub(super) fn refuse(&mut self, why: WriteFailed) {
-        self.ground.told();
         let lost = std::mem::take(&mut self.in_flight);
         for (answer, verdict) in lost.deliveries {
             // Who was refused by a rule hears that; the others hear why the batch failed.

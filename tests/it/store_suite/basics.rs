@@ -5,9 +5,8 @@ use mailroom::store::{Position, Replay, Scope};
 
 use super::support::*;
 
-#[tokio::test]
-async fn what_was_put_in_is_listed_and_reads_back_byte_for_byte() {
-    let f = Fixture::new().await;
+pub async fn what_was_put_in_is_listed_and_reads_back_byte_for_byte(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let raw = mail(1);
     let id = f.put(&["a@x"], raw.as_bytes()).await.unwrap();
     let page = f.list("a@x").await;
@@ -22,9 +21,8 @@ async fn what_was_put_in_is_listed_and_reads_back_byte_for_byte() {
     assert_eq!(f.store.mailbox(&key("a@x")).await.unwrap().unwrap().unread, 1);
 }
 
-#[tokio::test]
-async fn several_mailboxes_share_one_body_and_one_commit() {
-    let f = Fixture::new().await;
+pub async fn several_mailboxes_share_one_body_and_one_commit(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let id = f.put(&["a@x", "b@x", "c@x"], mail(1).as_bytes()).await.unwrap();
     let mut places = Vec::new();
     for to in ["a@x", "b@x", "c@x"] {
@@ -38,9 +36,8 @@ async fn several_mailboxes_share_one_body_and_one_commit() {
     assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]));
 }
 
-#[tokio::test]
-async fn counters_are_dense_and_events_come_in_commit_order() {
-    let mut f = Fixture::new().await;
+pub async fn counters_are_dense_and_events_come_in_commit_order(engine: Engine) {
+    let mut f = Fixture::on(engine).await;
     for n in 0..20 {
         f.fill(if n % 2 == 0 { "a@x" } else { "b@x" }, 7).await;
     }
@@ -64,9 +61,8 @@ async fn counters_are_dense_and_events_come_in_commit_order() {
     );
 }
 
-#[tokio::test]
-async fn an_address_without_a_row_is_empty_at_cursor_zero() {
-    let f = Fixture::new().await;
+pub async fn an_address_without_a_row_is_empty_at_cursor_zero(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let page = f.list("nobody@x").await;
     assert!(page.items.is_empty());
     assert_eq!(page.position, Position::Mailbox(Cursor::default()));
@@ -76,9 +72,8 @@ async fn an_address_without_a_row_is_empty_at_cursor_zero() {
     assert_eq!(all.unwrap(), ["1 received", "2 received"]);
 }
 
-#[tokio::test]
-async fn a_list_of_all_spans_mailboxes_newest_first() {
-    let f = Fixture::new().await;
+pub async fn a_list_of_all_spans_mailboxes_newest_first(engine: Engine) {
+    let f = Fixture::on(engine).await;
     f.fill("a@x", 3).await;
     f.fill("b@x", 3).await;
     let mut all = request("a@x", 4);

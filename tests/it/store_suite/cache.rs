@@ -1,21 +1,24 @@
 //! The page that is served from memory is always the one that the database would give.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mailroom::store::{ListRequest, MessagePage, Scope};
 
 use super::support::*;
 
+const READERS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(2);
+
 fn render(page: &MessagePage) -> Bytes {
     let uids: Vec<String> = page.items.iter().map(|item| format!("{}:{}", item.mailbox, item.uid)).collect();
     uids.join(",").into()
 }
 
-#[tokio::test]
-async fn a_page_is_served_from_memory_until_something_changes() {
-    let f = Fixture::new().await;
+pub async fn a_page_is_served_from_memory_until_something_changes(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let request = request("a@x", 20);
     assert_eq!(f.store.list_cached(&request, render).await.unwrap(), "");
     f.fill("a@x", 1).await;
@@ -24,20 +27,28 @@ async fn a_page_is_served_from_memory_until_something_changes() {
     assert_eq!(again, "a@x:1");
 }
 
-#[tokio::test]
-async fn who_was_answered_sees_the_message_in_the_next_list() {
-    let f = Arc::new(Fixture::new().await);
+pub async fn who_was_answered_sees_the_message_in_the_next_list(engine: Engine) {
+    let f = Arc::new(Fixture::on(engine).await);
     let stop = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
-    for _ in 0..3 {
-        let (store, stop) = (f.store.clone(), stop.clone());
+    let done = Arc::new(AtomicUsize::new(0));
+    for _ in 0..READERS {
+        let (store, stop, done) = (f.store.clone(), stop.clone(), done.clone());
         readers.push(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            while !stop.load(Ordering::Relaxed) {
-                for request in [request("a@x", 20), all(5)] {
-                    runtime.block_on(store.list_cached(&request, render)).unwrap();
+            // A connection that was made here serves the others only as long as this goes on.
+            runtime.block_on(async {
+                while !stop.load(Ordering::Relaxed) {
+                    for request in [request("a@x", 20), all(5)] {
+                        store.list_cached(&request, render).await.unwrap();
+                    }
+                    tokio::task::yield_now().await;
                 }
-            }
+                done.fetch_add(1, Ordering::SeqCst);
+                while done.load(Ordering::SeqCst) < READERS {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            });
         }));
     }
     for n in 1..=300 {
@@ -51,6 +62,9 @@ async fn who_was_answered_sees_the_message_in_the_next_list() {
     }
     stop.store(true, Ordering::Relaxed);
     for reader in readers {
+        while !reader.is_finished() {
+            tokio::time::sleep(PAUSE).await;
+        }
         reader.join().unwrap();
     }
 }

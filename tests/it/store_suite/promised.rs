@@ -5,6 +5,7 @@ use mailroom::store::{Gone, Incoming, NewMailbox, Repeat, WhenFull, WriteFailed}
 use tokio::sync::oneshot::Receiver;
 
 use super::support::*;
+use crate::support::servers::Engine;
 
 type Heard = Receiver<Result<(), WriteFailed>>;
 
@@ -32,9 +33,8 @@ async fn store(f: &Fixture, incoming: Incoming, heard: Heard) -> Result<(), Writ
     heard.await.unwrap()
 }
 
-#[tokio::test]
-async fn a_repeat_is_a_yes_and_changes_nothing() {
-    let f = Fixture::new().await;
+pub async fn a_repeat_is_a_yes_and_changes_nothing(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let (first, _) = incoming(&["a@x", "b@x"], mail(1).as_bytes());
     // Three in one batch, then one by itself.
     let copies = [again(&first), again(&first), again(&first)];
@@ -61,10 +61,9 @@ async fn a_repeat_is_a_yes_and_changes_nothing() {
     assert_eq!(f.uids("a@x").await, [2, 1]);
 }
 
-#[tokio::test]
-async fn what_was_promised_is_stored_over_quota() {
+pub async fn what_was_promised_is_stored_over_quota(engine: Engine) {
     for when_full in [WhenFull::Refuse, WhenFull::DropOldest] {
-        let f = Fixture::with(|config| {
+        let f = Fixture::on_with(engine, |config| {
             config.defaults.max_messages = Some(1);
             config.defaults.max_bytes = Some(20);
             config.defaults.when_full = when_full;
@@ -95,9 +94,8 @@ async fn make(f: &Fixture, mailbox: &str) {
     f.store.create_mailbox(new).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_mailbox_that_is_gone_is_left_out_and_named() {
-    let f = Fixture::new().await;
+pub async fn a_mailbox_that_is_gone_is_left_out_and_named(engine: Engine) {
+    let f = Fixture::on(engine).await;
     for mailbox in ["a@x", "b@x", "c@x"] {
         make(&f, mailbox).await;
     }
@@ -124,9 +122,8 @@ async fn a_mailbox_that_is_gone_is_left_out_and_named() {
     assert_eq!(gone.keys(), [MailboxKey::from_stored("b@x")]);
 }
 
-#[tokio::test]
-async fn the_database_is_asked_whether_it_takes_what_is_written() {
-    let f = Fixture::new().await;
+pub async fn the_database_is_asked_whether_it_takes_what_is_written(engine: Engine) {
+    let f = Fixture::on(engine).await;
     assert!(f.store.probe().await.is_ok() && f.store.answers().await);
     f.faults.arm(mailroom::store::Fault::Away);
     assert!(f.store.probe().await.is_err());

@@ -6,9 +6,8 @@ use mailroom::store::{Deletion, MessagePatch, Position, Replay};
 
 use super::support::*;
 
-#[tokio::test]
-async fn arrivals_and_changes_are_merged_in_commit_order() {
-    let f = Fixture::new().await;
+pub async fn arrivals_and_changes_are_merged_in_commit_order(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let ids = f.fill("a@x", 3).await;
     let read = MessagePatch { is_read: Some(true), ..MessagePatch::default() };
     f.store.update_message(&key("a@x"), ids[2], read.clone()).await.unwrap();
@@ -24,9 +23,8 @@ async fn arrivals_and_changes_are_merged_in_commit_order() {
     assert_eq!(heard, ["1 received", "2 received", "3 received", "4 updated 3", "5 deleted 1", "6 received"]);
 }
 
-#[tokio::test]
-async fn a_cursor_of_another_life_or_ahead_of_the_counter_is_reset() {
-    let mut f = Fixture::new().await;
+pub async fn a_cursor_of_another_life_or_ahead_of_the_counter_is_reset(engine: Engine) {
+    let mut f = Fixture::on(engine).await;
     f.fill("a@x", 3).await;
     let cursor = f.cursor("a@x").await;
     assert_eq!(f.replay("a@x", cursor, 10).await, Some(vec![]));
@@ -42,9 +40,8 @@ async fn a_cursor_of_another_life_or_ahead_of_the_counter_is_reset() {
     assert!(f.cursor("a@x").await.incarnation > cursor.incarnation);
 }
 
-#[tokio::test]
-async fn forgotten_changes_reset_older_cursors_but_not_the_empty_view() {
-    let f = Fixture::with(|config| config.defaults.message_ttl = None).await;
+pub async fn forgotten_changes_reset_older_cursors_but_not_the_empty_view(engine: Engine) {
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = None).await;
     let ids = f.fill("a@x", 4).await;
     let before = f.cursor("a@x").await;
     f.store.delete_messages(&key("a@x"), Deletion::One(ids[1])).await.unwrap();
@@ -60,9 +57,8 @@ async fn forgotten_changes_reset_older_cursors_but_not_the_empty_view() {
     assert!(matches!(f.store.replay_all(old, 10).await.unwrap(), Replay::Reset { at: Position::Stream(_) }));
 }
 
-#[tokio::test]
-async fn the_stream_tells_that_a_mailbox_is_gone() {
-    let f = Fixture::new().await;
+pub async fn the_stream_tells_that_a_mailbox_is_gone(engine: Engine) {
+    let f = Fixture::on(engine).await;
     f.fill("a@x", 2).await;
     f.fill("b@x", 1).await;
     let since = f.store.stream_head();
@@ -83,18 +79,14 @@ async fn the_stream_tells_that_a_mailbox_is_gone() {
     assert_eq!(keys, ["b@x", "a@x"]);
 }
 
-#[tokio::test]
-async fn a_restored_backup_has_a_new_lineage() {
-    let mut f = Fixture::new().await;
+pub async fn a_restored_backup_has_a_new_lineage(engine: Engine) {
+    let mut f = Fixture::on(engine).await;
     f.fill("a@x", 2).await;
     let (cursor, head) = (f.cursor("a@x").await, f.store.stream_head());
     f.restart().await;
     assert_eq!(f.cursor("a@x").await, cursor);
     f.store.close().await;
-    let url = format!("sqlite:{}", f.config.data.join("mailroom.db").display());
-    let db = sea_orm::Database::connect(url).await.unwrap();
-    sea_orm::ConnectionTrait::execute_unprepared(&db, "UPDATE meta SET restored = 1").await.unwrap();
-    db.close().await.unwrap();
+    f.database().sql("UPDATE meta SET restored = true").await;
     f.open().await;
     let fresh = f.cursor("a@x").await;
     assert_ne!(fresh.lineage, cursor.lineage);

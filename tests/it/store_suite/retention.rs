@@ -19,9 +19,9 @@ fn new(address: &str) -> NewMailbox {
     }
 }
 
-#[tokio::test]
-async fn what_expires_is_a_prefix_and_leaves_one_tombstone() {
-    let f = Fixture::with(|config| config.defaults.message_ttl = Some(Duration::from_secs(7 * 86_400))).await;
+pub async fn what_expires_is_a_prefix_and_leaves_one_tombstone(engine: Engine) {
+    let f =
+        Fixture::on_with(engine, |config| config.defaults.message_ttl = Some(Duration::from_secs(7 * 86_400))).await;
     f.store.create_mailbox(new("a@x")).await.unwrap();
     for n in 0..10 {
         let (mut incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
@@ -41,9 +41,8 @@ async fn what_expires_is_a_prefix_and_leaves_one_tombstone() {
     assert_eq!(f.cursor("a@x").await.modseq, 11);
 }
 
-#[tokio::test]
-async fn what_has_ended_is_out_of_sight_before_retention_comes() {
-    let f = Fixture::with(|config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
+pub async fn what_has_ended_is_out_of_sight_before_retention_comes(engine: Engine) {
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
     let (mut old, answer) = incoming(&["a@x"], mail(1).as_bytes());
     old.received_at = after(-2 * DAY);
     let id = old.id;
@@ -56,9 +55,8 @@ async fn what_has_ended_is_out_of_sight_before_retention_comes() {
     assert!(matches!(gone, Err(StoreError::NotFound)));
 }
 
-#[tokio::test]
-async fn a_mailbox_made_by_mail_goes_when_it_is_empty_and_one_made_by_a_call_stays() {
-    let f = Fixture::new().await;
+pub async fn a_mailbox_made_by_mail_goes_when_it_is_empty_and_one_made_by_a_call_stays(engine: Engine) {
+    let f = Fixture::on(engine).await;
     f.store.create_mailbox(new("made@x")).await.unwrap();
     for to in ["mail@x", "made@x"] {
         let ids = f.fill(to, 2).await;
@@ -73,9 +71,8 @@ async fn a_mailbox_made_by_mail_goes_when_it_is_empty_and_one_made_by_a_call_sta
     assert!(matches!(f.store.create_mailbox(new("made@x")).await, Err(StoreError::Exists)));
 }
 
-#[tokio::test]
-async fn an_ended_mailbox_gives_its_address_to_a_new_life() {
-    let f = Fixture::new().await;
+pub async fn an_ended_mailbox_gives_its_address_to_a_new_life(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let first = f.store.create_mailbox(new("a@x")).await.unwrap();
     f.fill("a@x", 3).await;
     let patch = MailboxPatch { expires_at: Some(Some(after(-1))), ..MailboxPatch::default() };
@@ -91,9 +88,8 @@ async fn an_ended_mailbox_gives_its_address_to_a_new_life() {
     assert_eq!(f.uids("a@x").await, [2, 1]);
 }
 
-#[tokio::test]
-async fn ids_are_never_used_again() {
-    let mut f = Fixture::new().await;
+pub async fn ids_are_never_used_again(engine: Engine) {
+    let mut f = Fixture::on(engine).await;
     let mut last = 0;
     for _ in 0..3 {
         f.fill("a@x", 1).await;
@@ -106,9 +102,8 @@ async fn ids_are_never_used_again() {
     }
 }
 
-#[tokio::test]
-async fn a_full_mailbox_refuses_or_drops_its_oldest() {
-    let f = Fixture::new().await;
+pub async fn a_full_mailbox_refuses_or_drops_its_oldest(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let three = NewMailbox { max_messages: Some(3), ..new("no@x") };
     f.store.create_mailbox(three.clone()).await.unwrap();
     let drops = NewMailbox { key: key("yes@xy"), when_full: Some(WhenFull::DropOldest), token_hash: [9; 32], ..three };
@@ -126,9 +121,8 @@ async fn a_full_mailbox_refuses_or_drops_its_oldest() {
     assert!(f.store.mailbox(&key("yes@xy")).await.unwrap().unwrap().bytes <= 200);
 }
 
-#[tokio::test]
-async fn a_mailbox_that_may_not_be_made_refuses_the_whole_delivery() {
-    let f = Fixture::new().await;
+pub async fn a_mailbox_that_may_not_be_made_refuses_the_whole_delivery(engine: Engine) {
+    let f = Fixture::on(engine).await;
     let (mut refused, answer) = incoming(&["a@x", "b@x"], mail(1).as_bytes());
     refused.parts[1].create = false;
     f.store.append(refused).map_err(drop).unwrap();
@@ -137,9 +131,8 @@ async fn a_mailbox_that_may_not_be_made_refuses_the_whole_delivery() {
     assert!(f.heard.events().is_empty());
 }
 
-#[tokio::test]
-async fn another_default_lifetime_holds_for_what_is_there() {
-    let mut f = Fixture::with(|config| config.defaults.message_ttl = None).await;
+pub async fn another_default_lifetime_holds_for_what_is_there(engine: Engine) {
+    let mut f = Fixture::on_with(engine, |config| config.defaults.message_ttl = None).await;
     f.fill("a@x", 3).await;
     assert_eq!(f.list("a@x").await.items[0].expires_at, None);
     f.config.defaults.message_ttl = Some(Duration::from_secs(3_600));
@@ -150,9 +143,8 @@ async fn another_default_lifetime_holds_for_what_is_there() {
     assert!(f.store.mailbox(&key("a@x")).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn many_expire_in_steps_and_the_rest_is_untouched() {
-    let f = Fixture::with(|config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
+pub async fn many_expire_in_steps_and_the_rest_is_untouched(engine: Engine) {
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
     f.fill("old@x", 1_700).await;
     let patch = MailboxPatch { message_ttl: Some(Ttl::Never), ..MailboxPatch::default() };
     f.fill("kept@x", 50).await;

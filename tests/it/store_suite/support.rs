@@ -17,6 +17,9 @@ use mailroom::store::{
     WriteFailed, bodies,
 };
 
+use crate::support::servers::Database;
+pub use crate::support::servers::Engine;
+
 /// Everything that was announced, in order.
 #[derive(Default)]
 pub struct Heard(Mutex<Vec<Arc<Announced>>>);
@@ -34,6 +37,7 @@ impl Heard {
 }
 
 pub struct Fixture {
+    pub engine: Engine,
     pub dir: tempfile::TempDir,
     pub config: Config,
     pub faults: Faults,
@@ -57,16 +61,35 @@ impl Fixture {
     }
 
     pub async fn with(set: impl FnOnce(&mut Config)) -> Self {
-        Self::within(tempfile::tempdir().unwrap(), set).await
+        Self::on_with(Engine::Sqlite, set).await
+    }
+
+    /// With rows, and on a database server bodies too, in a fresh database of `engine`.
+    pub async fn on(engine: Engine) -> Self {
+        Self::on_with(engine, |_| {}).await
+    }
+
+    pub async fn on_with(engine: Engine, set: impl FnOnce(&mut Config)) -> Self {
+        Self::make(engine, tempfile::tempdir().unwrap(), set).await
     }
 
     /// In a directory that may hold a store.
     pub async fn within(dir: tempfile::TempDir, set: impl FnOnce(&mut Config)) -> Self {
+        Self::make(Engine::Sqlite, dir, set).await
+    }
+
+    async fn make(engine: Engine, dir: tempfile::TempDir, set: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(dir.path());
+        config.database.url = engine.database(dir.path()).url;
         set(&mut config);
         let (heard, faults) = (Arc::new(Heard::default()), Faults::default());
         let store = Store::open(&config, heard.clone(), faults.clone()).await.unwrap();
-        Self { dir, config, faults, heard, store }
+        Self { engine, dir, config, faults, heard, store }
+    }
+
+    /// What lies under the store.
+    pub fn database(&self) -> Database {
+        self.engine.database(self.dir.path())
     }
 
     /// Closes the store and opens it again.

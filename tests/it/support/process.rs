@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::servers::Engine;
 use super::{Api, PATIENCE, POLL, SmtpClient};
 
 /// Killed when dropped.
@@ -35,7 +36,14 @@ pub struct Plan {
 impl Plan {
     pub fn new(data: &Path) -> Self {
         let [smtp, http, ops] = free_addresses();
-        let environment = vec![("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into())];
+        let mut environment = vec![
+            ("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into()),
+            ("MAILROOM__RUNTIME__DRAIN".into(), "0s".into()),
+        ];
+        let url = Engine::chosen().database(data).url;
+        if !url.is_empty() {
+            environment.push(("MAILROOM__DATABASE__URL".into(), url));
+        }
         Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }
 
@@ -113,6 +121,15 @@ impl Process {
     fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(id.expect("a process id"), signal).expect("a process of ours");
+    }
+
+    /// SIGSTOP: it stands still and keeps everything that it holds.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
     }
 
     /// SIGTERM, and how it ended.

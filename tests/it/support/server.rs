@@ -8,6 +8,7 @@ use mailroom::config::Config;
 use mailroom::store::Faults;
 use mailroom::telemetry::Recorder;
 
+use super::servers::Engine;
 use super::{Api, SmtpClient};
 
 /// Must be stopped with [`TestServer::stop`] where the test looks at what a stop does; dropping it is enough elsewhere.
@@ -32,6 +33,7 @@ impl TestServer {
     pub async fn on(data: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.runtime.data = data.path().to_owned();
+        config.database.url = Engine::chosen().database(data.path()).url;
         config.smtp.listen = vec!["smtp://127.0.0.1:0".into()];
         config.smtp.hostname = "mx.mailroom.test".into();
         config.http.listen = "127.0.0.1:0".parse().unwrap();

@@ -297,7 +297,6 @@ impl Server {
                 let http = Http {
                     keep_alive: Duration::from_secs(5),
                     request_timeout: Duration::from_secs(5),
-                    stopping: Some(builder.graceful_shutdown_signal()),
                     ..Http::default()
                 };
                 let hello = || async { HttpResponse::Ok().body("hello") };

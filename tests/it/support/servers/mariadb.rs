@@ -24,17 +24,19 @@ impl MariaDb {
         account.directory(&data);
         std::fs::write(&init, INIT).expect("writes");
         let data = format!("--datadir={}", data.display());
-        Words::new(["mariadb-install-db", "--no-defaults", &data, "--auth-root-authentication-method=normal"])
-            .and([
-                "--skip-test-db",
-                "--skip-name-resolve",
-                "--innodb-flush-method=nosync",
-                "--innodb-log-file-size=64M",
-            ])
-            .by(&account)
-            .run();
+        let temporary = format!("--tmpdir={}", directory.join("data").display());
+        Words::new([
+            "mariadb-install-db",
+            "--no-defaults",
+            &data,
+            &temporary,
+            "--auth-root-authentication-method=normal",
+        ])
+        .and(["--skip-test-db", "--skip-name-resolve", "--innodb-flush-method=nosync", "--innodb-log-file-size=64M"])
+        .by(&account)
+        .run();
         let socket = directory.join("data").join("socket");
-        let server = Words::new(["mariadbd", "--no-defaults", &data, "--bind-address=127.0.0.1"])
+        let server = Words::new(["mariadbd", "--no-defaults", &data, &temporary, "--bind-address=127.0.0.1"])
             .and([&format!("--port={}", address.port()), &format!("--socket={}", socket.display())])
             .and([&format!("--init-file={}", init.display()), "--skip-name-resolve", "--max-connections=1000"])
             .and(["--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=64M", "--innodb-buffer-pool-size=128M"])

@@ -1,0 +1,110 @@
+//! What stands around the server: the proxies that it believes, and who ends it when.
+
+use super::Check;
+use crate::config::Config;
+use crate::settings::Network;
+
+/// Proxies in front are a few machines; in a network of more addresses than this there are others too.
+const MOST_ADDRESSES_BITS: u32 = 16;
+
+/// How long Kubernetes waits between SIGTERM and SIGKILL where a pod does not say otherwise.
+const DEFAULT_GRACE: u64 = 30;
+
+/// What a pod is told about its `terminationGracePeriodSeconds` (deploy/kubernetes), since nothing inside says it.
+const GRACE_VARIABLE: &str = "TERMINATION_GRACE_SECONDS";
+
+/// All of them.
+pub fn checks(config: &Config) -> Vec<Check> {
+    let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let grace = std::env::var(GRACE_VARIABLE).ok();
+    vec![proxies(config), stop(config, in_kubernetes, grace.as_deref())]
+}
+
+/// Whether those who may say for whom they come are few, and the same for mail and for HTTP.
+fn proxies(config: &Config) -> Check {
+    let (smtp, http) = (&config.smtp.proxy_protocol_from, &config.http.trusted_proxies);
+    let list = |networks: &[Network]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let found = match (smtp.is_empty(), http.is_empty()) {
+        (true, true) => return Check::ok("proxies", "none: every client is who it seems to be"),
+        (false, false) => format!("SMTP {}; HTTP {}", list(smtp), list(http)),
+        (false, true) => format!("SMTP {}; HTTP none", list(smtp)),
+        (true, false) => format!("SMTP none; HTTP {}", list(http)),
+    };
+    if let Some(wide) = smtp.iter().chain(http).find(|network| network.host_bits() > MOST_ADDRESSES_BITS) {
+        let advice = format!("whoever is in {wide} may claim any address: name the proxies alone");
+        return Check::warn("proxies", found, advice);
+    }
+    if smtp.is_empty() != http.is_empty() {
+        let advice = "where one proxy serves both, its clients are told apart for one of them only: set \
+                      [smtp] proxy_protocol_from and [http] trusted_proxies";
+        return Check::notice("proxies", found, advice);
+    }
+    Check::ok("proxies", found)
+}
+
+/// Whether a stop, its drain among it, is over before somebody ends the process.
+fn stop(config: &Config, in_kubernetes: bool, grace: Option<&str>) -> Check {
+    let (drain, within) = (config.runtime.drain_time(), config.runtime.stop_within.0);
+    let found = format!("within {} s, of which {} s are the drain", within.as_secs_f64(), drain.as_secs_f64());
+    if !in_kubernetes && grace.is_none() {
+        return Check::ok("stop", found);
+    }
+    let seconds = match grace.map(str::parse::<u64>) {
+        Some(Ok(seconds)) => seconds,
+        Some(Err(_)) => return Check::warn("stop", found, format!("{GRACE_VARIABLE} is not a number of seconds")),
+        None => DEFAULT_GRACE,
+    };
+    let found = format!("{found}; killed after {seconds} s");
+    if within.as_secs_f64() >= seconds as f64 {
+        let advice = format!(
+            "terminationGracePeriodSeconds must be more than [runtime] stop_within; say it in {GRACE_VARIABLE} too, as \
+             deploy/kubernetes does"
+        );
+        return Check::warn("stop", found, advice);
+    }
+    if drain.is_zero() {
+        let advice = "clients are still sent here for some seconds after the end has begun: [runtime] drain = \"10s\"";
+        return Check::warn("stop", found, advice);
+    }
+    Check::ok("stop", found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+    use crate::mail::units::Period;
+
+    fn with(smtp: &[&str], http: &[&str]) -> Level {
+        let mut config = Config::default();
+        config.smtp.proxy_protocol_from = smtp.iter().map(|text| text.parse().unwrap()).collect();
+        config.http.trusted_proxies = http.iter().map(|text| text.parse().unwrap()).collect();
+        proxies(&config).level
+    }
+
+    #[test]
+    fn proxies_are_few_and_the_same_for_both() {
+        assert_eq!(with(&[], &[]), Level::Ok);
+        assert_eq!(with(&["10.0.0.2"], &["10.0.0.2", "10.244.0.0/16", "2001:db8::/112"]), Level::Ok);
+        assert_eq!(with(&["10.0.0.2"], &[]), Level::Notice);
+        assert_eq!(with(&[], &["10.0.0.2"]), Level::Notice);
+        assert_eq!(with(&["10.0.0.0/8"], &["10.0.0.2"]), Level::Warn);
+        assert_eq!(with(&["10.0.0.2"], &["2001:db8::/64"]), Level::Warn);
+    }
+
+    #[test]
+    fn a_stop_is_over_before_kubernetes_kills() {
+        let mut config = Config::default();
+        let level = |config: &Config, in_kubernetes, grace| stop(config, in_kubernetes, grace).level;
+        assert_eq!(level(&config, false, None), Level::Ok);
+        assert_eq!(level(&config, true, None), Level::Warn, "30 s are not more than 30 s");
+        assert_eq!(level(&config, true, Some("45")), Level::Ok);
+        assert_eq!(level(&config, false, Some("30")), Level::Warn);
+        assert_eq!(level(&config, true, Some("soon")), Level::Warn);
+        config.runtime.stop_within = Period::secs(20);
+        assert_eq!(level(&config, true, None), Level::Ok);
+        config.runtime.drain = Period::secs(0);
+        assert_eq!(level(&config, true, None), Level::Warn);
+        assert_eq!(level(&config, false, None), Level::Ok);
+    }
+}

@@ -1,0 +1,132 @@
+//! What `doctor` says of Redis: whether it answers, and whether its settings fit what it is used for.
+
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Client, RedisError, cmd};
+
+use super::config::{RedisConfig, place};
+
+const LIMIT: Duration = Duration::from_secs(3);
+/// RESP3 and its pushes.
+const OLDEST: (u32, u32) = (6, 2);
+/// Sharded channels.
+const OLDEST_CLUSTER: (u32, u32) = (7, 0);
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub server: String,
+    /// False: the operator should do something.
+    pub fine: bool,
+    pub text: String,
+}
+
+/// Asks each server of the settings; nothing without a URL. Takes some seconds where one does not answer.
+pub async fn look(config: &RedisConfig) -> Vec<Found> {
+    let mut all = Vec::new();
+    for url in config.url.urls() {
+        let server = place(url);
+        let mut say = |fine: bool, text: String| all.push(Found { server: server.clone(), fine, text });
+        let seen = match tokio::time::timeout(LIMIT, see(url)).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => {
+                say(false, format!("does not answer: {error}"));
+                continue;
+            }
+            Err(_) => {
+                say(false, "does not answer within 3 s".into());
+                continue;
+            }
+        };
+        for (fine, text) in judge(&seen, config) {
+            say(fine, text);
+        }
+    }
+    all
+}
+
+/// What a server says of itself.
+#[derive(Debug, Default)]
+struct Seen {
+    info: String,
+    answer: Duration,
+}
+
+impl Seen {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    fn version(&self) -> Option<(u32, u32)> {
+        let mut parts = self.field("redis_version")?.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+}
+
+async fn see(url: &str) -> Result<Seen, RedisError> {
+    let mut connection: MultiplexedConnection = Client::open(url)?.get_multiplexed_async_connection().await?;
+    let info = cmd("INFO").arg("everything").query_async(&mut connection).await?;
+    let began = Instant::now();
+    let _: String = cmd("PING").query_async(&mut connection).await?;
+    Ok(Seen { info, answer: began.elapsed() })
+}
+
+fn judge(seen: &Seen, config: &RedisConfig) -> Vec<(bool, String)> {
+    let oldest = if config.url.is_cluster() { OLDEST_CLUSTER } else { OLDEST };
+    let mut all = Vec::new();
+    match seen.version() {
+        Some(version) if version >= oldest => {
+            all.push((true, format!("version {}.{}, answers in {:?}", version.0, version.1, seen.answer)));
+        }
+        Some((major, minor)) => {
+            all.push((false, format!("version {major}.{minor}: {}.{} or newer is needed", oldest.0, oldest.1)));
+        }
+        None => all.push((false, "does not say its version".into())),
+    }
+    if seen.answer * 2 > config.timeout.0 {
+        let text =
+            format!("answers in {:?}, and [redis] timeout is {}: it will count as away", seen.answer, config.timeout);
+        all.push((false, text));
+    }
+    let is_cluster = seen.field("cluster_enabled") == Some("1");
+    if is_cluster != config.url.is_cluster() {
+        let (is, was) = if is_cluster { ("is", "give a list of URLs") } else { ("is not", "give one URL") };
+        all.push((false, format!("{is} a node of a cluster: {was} in [redis] url")));
+    }
+    if seen.field("maxmemory_policy") == Some("noeviction") && seen.field("maxmemory") != Some("0") {
+        let text =
+            "maxmemory-policy noeviction: when it is full, limits count in each node alone; volatile-lru is better";
+        all.push((false, text.into()));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::redis::Servers;
+
+    fn seen(info: &str) -> Seen {
+        Seen { info: info.replace('\n', "\r\n"), answer: Duration::from_micros(300) }
+    }
+
+    fn bad(info: &str, url: Servers) -> Vec<String> {
+        let config = RedisConfig { url, ..RedisConfig::default() };
+        judge(&seen(info), &config).into_iter().filter(|(fine, _)| !fine).map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn says_what_does_not_fit() {
+        let fine = "redis_version:7.0.15\ncluster_enabled:0\nmaxmemory:0\nmaxmemory_policy:noeviction\n";
+        let one = || Servers::one("redis://a");
+        assert!(bad(fine, one()).is_empty());
+        assert!(bad("redis_version:5.0.1\n", one())[0].contains("6.2"));
+        assert!(bad(fine, Servers::cluster(["redis://a".into()]))[0].contains("is not a node"));
+        let full = fine.replace("maxmemory:0", "maxmemory:1000");
+        assert!(bad(&full, one())[0].contains("volatile-lru"));
+        let slow = Seen { answer: Duration::from_millis(90), ..seen(fine) };
+        let config = RedisConfig { url: one(), ..RedisConfig::default() };
+        assert!(judge(&slow, &config).iter().any(|(fine, text)| !fine && text.contains("away")));
+    }
+}

@@ -1,0 +1,61 @@
+//! Three nodes behind nginx on one PostgreSQL with Redis, and one part after the other fails under load: every 250 is stored
+//! once, every socket hears every event, and nothing needs a hand to come back.
+
+mod load;
+mod world;
+
+use std::time::Duration;
+
+use load::Load;
+use world::Cluster;
+
+/// How long a part stays away.
+const AWAY: Duration = Duration::from_secs(3);
+/// Longer than the database lets a transaction stand still.
+const PAUSED: Duration = Duration::from_secs(12);
+
+#[actix::test]
+async fn whatever_fails_under_load_every_250_is_stored_once_and_every_socket_hears_it() {
+    let mut cluster = Cluster::start().await;
+    let load = Load::start(&cluster).await;
+    load.goes_on("three nodes").await;
+
+    cluster.kill_node(0);
+    load.goes_on("a node was killed").await;
+    cluster.start_node(0).await;
+    load.catches_up("the node is back").await;
+
+    cluster.node(1).pause();
+    tokio::time::sleep(PAUSED).await;
+    load.goes_on("a node stands still").await;
+    cluster.node(1).resume();
+    load.catches_up("the node goes on").await;
+
+    cluster.redis.kill();
+    tokio::time::sleep(AWAY).await;
+    load.goes_on("Redis is away").await;
+    load.catches_up("without Redis").await;
+    cluster.redis.restart().await;
+    load.catches_up("Redis is back").await;
+
+    cluster.postgres.kill();
+    tokio::time::sleep(AWAY).await;
+    cluster.postgres.restart().await;
+    load.goes_on("the database is back").await;
+    load.catches_up("the database is back").await;
+
+    cluster.nginx.kill();
+    tokio::time::sleep(AWAY).await;
+    cluster.nginx.restart().await;
+    load.goes_on("nginx is back").await;
+    load.catches_up("nginx is back").await;
+
+    for n in 0..world::NODES {
+        cluster.restart_node(n).await;
+        load.goes_on("a node was restarted").await;
+    }
+    load.catches_up("all nodes were restarted").await;
+
+    load.ends_well(&cluster).await;
+    cluster.stop();
+}

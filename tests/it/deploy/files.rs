@@ -1,0 +1,335 @@
+//! Compose, Kubernetes, Prometheus and Grafana: valid for their own tools, and true to this program.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mailroom::config::Config;
+use serde_json::Value;
+
+use super::{program, root, run};
+
+fn deploy(path: &str) -> PathBuf {
+    root().join("deploy").join(path)
+}
+
+/// The documents of a YAML text, read by a YAML library.
+fn yaml(text: &str) -> Vec<Value> {
+    let script = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.argv[1])), default=str))";
+    let mut python = program("python3");
+    serde_json::from_str(&run(python.args(["-c", script, text]))).unwrap()
+}
+
+fn yaml_file(path: &Path) -> Vec<Value> {
+    yaml(&fs::read_to_string(path).unwrap())
+}
+
+/// What the compose file means with the example's passwords.
+fn compose() -> Value {
+    let mut compose = program("docker-compose");
+    compose.arg("-f").arg(deploy("compose.yml")).arg("--env-file").arg(deploy(".env.example")).arg("config");
+    let said = compose.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/tmp").output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    yaml(&String::from_utf8_lossy(&said.stdout)).remove(0)
+}
+
+fn kubernetes() -> Vec<(PathBuf, Value)> {
+    let mut files: Vec<_> = fs::read_dir(deploy("kubernetes")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 6, "{files:?}");
+    files.into_iter().flat_map(|file| yaml_file(&file).into_iter().map(move |value| (file.clone(), value))).collect()
+}
+
+fn of_kind<'a>(documents: &'a [(PathBuf, Value)], kind: &str) -> Vec<&'a Value> {
+    documents.iter().map(|(_, value)| value).filter(|value| value["kind"] == kind).collect()
+}
+
+/// Sections of the configuration.
+fn sections() -> BTreeSet<String> {
+    Config::default().sections().into_iter().map(|(name, _)| name.to_uppercase()).collect()
+}
+
+/// What `mailroom config check` says of these variables. Sections that this build does not have (it may be built without
+/// Redis or a broker) are left out.
+fn config_check(variables: &BTreeMap<String, String>) -> String {
+    let known = sections();
+    let section = |name: &str| name.trim_start_matches("MAILROOM__").split("__").next().unwrap().to_owned();
+    let optional = ["REDIS", "BROKER"];
+    let given = variables.iter().filter(|(name, _)| {
+        let section = section(name);
+        known.contains(&section) || !optional.contains(&section.as_str())
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mailroom"));
+    command.args(["config", "check"]).env_clear().envs(given);
+    let said = run(&mut command);
+    assert!(said.contains("ok: "), "{said}");
+    said
+}
+
+fn strings(value: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    value.as_object().expect("a map").iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+/// "40s" as a number.
+fn seconds(text: &str) -> u64 {
+    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let factor = if text.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('m') { 60 } else { 1 };
+    number.parse::<u64>().unwrap_or_else(|_| panic!("{text}")) * factor
+}
+
+fn default_stop() -> (u64, u64) {
+    let runtime = Config::default().runtime;
+    (runtime.drain.0.as_secs(), runtime.stop_within.0.as_secs())
+}
+
+#[test]
+fn the_compose_file_is_valid_and_its_settings_are_known() {
+    let compose = compose();
+    let services = compose["services"].as_object().unwrap();
+    let names: Vec<_> = services.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "grafana",
+            "nginx",
+            "node1",
+            "node2",
+            "node3",
+            "postgres",
+            "postgres-replica",
+            "prometheus",
+            "rabbitmq",
+            "redis"
+        ]
+    );
+    for node in ["node1", "node2", "node3"] {
+        let node = &services[node];
+        let said = config_check(&strings(&node["environment"]));
+        assert!(!said.contains("warning: MAILROOM") && !said.contains("is everyone"), "{said}");
+        assert!(seconds(node["stop_grace_period"].as_str().unwrap()) > default_stop().1);
+        assert_eq!(node["read_only"], true);
+    }
+    // Whom the nodes believe is nginx, and nginx alone.
+    let nginx = services["nginx"]["networks"]["cluster"]["ipv4_address"].as_str().unwrap();
+    let environment = strings(&services["node1"]["environment"]);
+    for name in ["MAILROOM__HTTP__TRUSTED_PROXIES", "MAILROOM__SMTP__PROXY_PROTOCOL_FROM"] {
+        assert_eq!(environment[name], nginx, "{name}");
+    }
+    // What is mounted is there.
+    let text = fs::read_to_string(deploy("compose.yml")).unwrap();
+    let mounted =
+        text.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split_once(":/").map(|(from, _)| from));
+    let mounted: Vec<_> = mounted.filter(|from| from.starts_with('.') && *from != "./tls").collect();
+    assert!(mounted.len() >= 5, "{mounted:?}");
+    for from in mounted {
+        assert!(deploy(from).exists(), "{from}");
+    }
+}
+
+#[test]
+fn every_variable_of_the_compose_file_has_a_place_in_the_example() {
+    let text = fs::read_to_string(deploy("compose.yml")).unwrap();
+    let example = fs::read_to_string(deploy(".env.example")).unwrap();
+    let mut found = 0;
+    for part in text.split("${").skip(1) {
+        let name: String = part.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
+        assert!(example.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");
+        found += 1;
+    }
+    assert!(found > 10);
+}
+
+#[test]
+fn nginx_and_the_compose_file_name_the_same_nodes() {
+    let compose = compose();
+    for (file, port) in [("nodes-http.conf", 8080), ("nodes-smtp.conf", 2525)] {
+        let text = fs::read_to_string(root().join("nginx").join(file)).unwrap();
+        let nodes: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("server ")?.split(' ').next()).collect();
+        assert_eq!(nodes, [1, 2, 3].map(|n| format!("node{n}:{port}")), "{file}");
+        for node in nodes {
+            assert!(compose["services"].get(node.split(':').next().unwrap()).is_some(), "{node}");
+        }
+    }
+}
+
+#[test]
+fn nginx_leaves_idle_connections_before_a_node_does() {
+    let text = fs::read_to_string(root().join("nginx/http.conf")).unwrap();
+    let upstreams: Vec<_> = text.split("upstream ").skip(1).map(|part| part.split('}').next().unwrap()).collect();
+    assert_eq!(upstreams.len(), 2);
+    for upstream in upstreams {
+        let idle = upstream.split("keepalive_timeout ").nth(1).map(seconds).expect("a limit");
+        assert!(idle < default_stop().0, "{upstream}");
+    }
+    let site = fs::read_to_string(root().join("nginx/site.conf")).unwrap();
+    let wait = site.split("messages/wait$").nth(1).and_then(|part| part.split("proxy_read_timeout ").nth(1));
+    assert!(seconds(wait.unwrap()) > 300, "a call may wait for 5 minutes");
+}
+
+#[test]
+fn the_manifests_are_valid_and_their_settings_are_known() {
+    let documents = kubernetes();
+    let home = std::env::var("HOME").unwrap_or_default();
+    let tools = std::env::var("MAILROOM_TEST_TOOLS").unwrap_or_else(|_| format!("{home}/.cache/mailroom-tools"));
+    let validate = PathBuf::from(tools).join("kubernetes-validate/bin/kubernetes-validate");
+    assert!(validate.exists(), "{} is missing: run scripts/setup.sh", validate.display());
+    let files: BTreeSet<_> = documents.iter().map(|(file, _)| file).collect();
+    // The newest schemas, and the oldest version that is not out of support anywhere.
+    for version in [None, Some("1.31")] {
+        let mut command = Command::new(&validate);
+        command.arg("--strict");
+        command.args(version.map(|version| ["-k", version]).into_iter().flatten());
+        run(command.args(&files));
+    }
+    assert!(documents.iter().all(|(_, value)| value["metadata"].get("namespace").is_none()));
+
+    let mut variables = strings(&of_kind(&documents, "ConfigMap")[0]["data"]);
+    variables.extend(strings(&of_kind(&documents, "Secret")[0]["stringData"]));
+    config_check(&variables);
+}
+
+#[test]
+fn the_manifests_fit_each_other_and_the_program() {
+    let documents = kubernetes();
+    let settings = strings(&of_kind(&documents, "ConfigMap")[0]["data"]);
+    let deployment = of_kind(&documents, "Deployment")[0];
+    let pod = &deployment["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+
+    let grace = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+    let (drain, stop) =
+        (seconds(&settings["MAILROOM__RUNTIME__DRAIN"]), seconds(&settings["MAILROOM__RUNTIME__STOP_WITHIN"]));
+    assert!(drain * 2 <= stop && stop < grace, "{drain} {stop} {grace}");
+    assert_eq!(container["env"][0]["name"], "TERMINATION_GRACE_SECONDS");
+    assert_eq!(container["env"][0]["value"], grace.to_string());
+    // Found unready, and taken out, well before the port is closed.
+    let probe = &container["readinessProbe"];
+    let noticed = probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
+    assert!(noticed < drain, "{noticed} s");
+
+    let labels = pod["metadata"]["labels"].as_object().unwrap();
+    let chosen =
+        |selector: &Value| selector.as_object().unwrap().iter().all(|(name, value)| labels.get(name) == Some(value));
+    let ports = container["ports"].as_array().unwrap();
+    let services = of_kind(&documents, "Service");
+    assert_eq!(services.len(), 2);
+    for service in services {
+        assert!(chosen(&service["spec"]["selector"]));
+        let target = &service["spec"]["ports"][0]["targetPort"];
+        assert!(ports.iter().any(|port| port["name"] == *target), "{target}");
+    }
+    assert!(chosen(&of_kind(&documents, "PodDisruptionBudget")[0]["spec"]["selector"]["matchLabels"]));
+    assert!(chosen(&deployment["spec"]["selector"]["matchLabels"]));
+    let scaled = &of_kind(&documents, "HorizontalPodAutoscaler")[0]["spec"]["scaleTargetRef"];
+    assert_eq!((&scaled["kind"], &scaled["name"]), (&deployment["kind"], &deployment["metadata"]["name"]));
+
+    for (setting, name) in [("SMTP__LISTEN", "smtp"), ("HTTP__LISTEN", "http"), ("OPS__LISTEN", "ops")] {
+        let port = ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].to_string();
+        assert!(settings[&format!("MAILROOM__{setting}")].contains(&format!("0.0.0.0:{port}")), "{setting}");
+    }
+    assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], "8025");
+}
+
+/// Names of everything that the program counts, from where they stand.
+fn metrics() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.file_name().and_then(|name| name.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("metrics.rs") => {
+                    let text = fs::read_to_string(path).unwrap();
+                    let names = text.lines().filter(|line| line.contains(": &str = \""));
+                    found.extend(names.filter_map(|line| line.split('"').nth(1).map(str::to_owned)));
+                }
+                Some("process.rs") => {
+                    let text = fs::read_to_string(path).unwrap();
+                    found.extend(
+                        text.split("add(\"").skip(1).filter_map(|part| part.split('"').next().map(str::to_owned)),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(found.len() > 40 && found.contains("process_open_fds") && found.contains("http_requests_total"));
+    found
+}
+
+/// The metrics that an expression names: words with an underscore outside of quotes that are neither functions nor labels.
+fn named(expression: &str) -> Vec<String> {
+    let outside: String = expression.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+    let words = outside.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let is_metric = |word: &&str| {
+        word.contains('_') && !word.starts_with("__") && !["histogram_quantile", "label_values"].contains(word)
+    };
+    let bare = |word: &str| {
+        let suffix = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| word.strip_suffix(suffix));
+        suffix.unwrap_or(word).to_owned()
+    };
+    words.filter(is_metric).map(bare).collect()
+}
+
+#[test]
+fn rules_and_scraping_are_valid_and_the_alerts_fire() {
+    let directory = deploy("prometheus");
+    for arguments in
+        [["check", "config", "prometheus.yml"], ["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]]
+    {
+        run(program("promtool").current_dir(&directory).args(arguments));
+    }
+    let scraped = &yaml_file(&directory.join("prometheus.yml"))[0]["scrape_configs"][0];
+    assert_eq!(scraped["static_configs"][0]["targets"], serde_json::json!(["node1:8025", "node2:8025", "node3:8025"]));
+    let allowed = compose()["services"]["node1"]["environment"]["MAILROOM__HTTP__ALLOWED_HOSTS"].to_string();
+    assert!(["node1", "node2", "node3"].iter().all(|node| allowed.contains(node)), "{allowed}");
+}
+
+#[test]
+fn alerts_and_dashboard_are_about_metrics_that_exist() {
+    let metrics = metrics();
+    let rules = yaml_file(&deploy("prometheus/alerts.yml")).remove(0);
+    let mut expressions: Vec<String> = Vec::new();
+    for rule in rules["groups"][0]["rules"].as_array().unwrap() {
+        assert!(["page", "ticket"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{rule}");
+        assert!(rule["annotations"]["description"].is_string(), "{rule}");
+        expressions.push(rule["expr"].as_str().unwrap().to_owned());
+    }
+    let dashboard: Value =
+        serde_json::from_str(&fs::read_to_string(deploy("grafana/dashboards/mailroom.json")).unwrap()).unwrap();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "an id is there twice");
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for expression in expressions {
+        for name in named(&expression) {
+            assert!(metrics.contains(&name), "{name}: {expression}");
+            seen.insert(name);
+        }
+    }
+    assert!(seen.len() > 25, "{seen:?}");
+    let source = &yaml_file(&deploy("grafana/provisioning/datasources/prometheus.yml"))[0]["datasources"][0];
+    assert_eq!(source["uid"], "prometheus");
+}
+
+#[test]
+fn metrics_are_found_in_expressions() {
+    assert_eq!(
+        named(r#"histogram_quantile(0.9, sum by (le) (rate(a_b_bucket{x="c_d"}[$__rate_interval]))) / up + e_f_total"#),
+        ["a_b", "e_f_total"]
+    );
+}
+
+#[test]
+fn the_scripts_of_the_replica_are_shell() {
+    for script in ["primary.sh", "replica.sh"] {
+        run(program("sh").arg("-n").arg(deploy("postgres").join(script)));
+    }
+}

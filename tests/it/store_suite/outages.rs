@@ -1,0 +1,188 @@
+//! A database server that drops connections, stands still, dies and comes back: every answer is true, nothing needs a
+//! restart, nobody waits for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mailroom::mail::id::DeliveryId;
+use mailroom::store::{Faults, Store, StoreError, WriteFailed};
+
+use super::support::*;
+use crate::support::servers::{MariaDb, Postgres, Running};
+
+/// A server that no other test uses.
+enum Own {
+    Postgres(Postgres),
+    MariaDb(MariaDb),
+}
+
+impl Own {
+    fn start(engine: Engine) -> Self {
+        match engine {
+            Engine::MariaDb => {
+                let own = MariaDb::start();
+                own.sql("", "CREATE DATABASE mail CHARACTER SET utf8mb4");
+                Self::MariaDb(own)
+            }
+            _ => {
+                let own = Postgres::start();
+                own.sql("postgres", "CREATE DATABASE mail");
+                Self::Postgres(own)
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Postgres(own) => own.url("mail"),
+            Self::MariaDb(own) => own.url("mail"),
+        }
+    }
+
+    fn running(&mut self) -> &mut Running {
+        match self {
+            Self::Postgres(own) => own,
+            Self::MariaDb(own) => own,
+        }
+    }
+
+    fn disconnect(&self) {
+        match self {
+            Self::Postgres(own) => own.disconnect(),
+            Self::MariaDb(own) => own.disconnect(),
+        }
+    }
+
+    async fn store(&self, directory: &std::path::Path) -> (Store, Arc<Heard>) {
+        let mut config = config(directory);
+        config.database.url = self.url();
+        let heard = Arc::<Heard>::default();
+        (Store::open(&config, heard.clone(), Faults::default()).await.unwrap(), heard)
+    }
+}
+
+/// Delivers one after the other until told to stop; what was answered yes, and what no.
+async fn load(store: &Store, to: &[&str], stop: &AtomicBool) -> (Vec<DeliveryId>, Vec<DeliveryId>) {
+    let (mut yes, mut no) = (Vec::new(), Vec::new());
+    let mut n = 0;
+    while !stop.load(Ordering::SeqCst) {
+        n += 1;
+        let (incoming, answer) = incoming(to, mail(n).as_bytes());
+        let id = incoming.id;
+        match store.append(incoming) {
+            Err(_) => no.push(id),
+            Ok(()) => match answer.await.unwrap() {
+                Ok(()) => yes.push(id),
+                Err(WriteFailed::Failed) => {
+                    no.push(id);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(other) => panic!("{other}"),
+            },
+        }
+    }
+    (yes, no)
+}
+
+/// What was answered yes is there once and was announced once; what was answered no is not there.
+async fn is_true(store: &Store, heard: &Heard, to: &str, yes: &[DeliveryId], no: &[DeliveryId]) {
+    let mut listed = Vec::new();
+    let mut page = request(to, 1_000);
+    loop {
+        let found = store.list(&page).await.unwrap();
+        listed.extend(found.items.iter().map(|item| item.id));
+        page.page = found.next;
+        if page.page.is_none() {
+            break;
+        }
+    }
+    for id in no {
+        assert!(!listed.contains(id), "{id} was refused and is there");
+    }
+    listed.sort_unstable_by_key(|id| id.0);
+    let mut wanted = yes.to_vec();
+    wanted.sort_unstable_by_key(|id| id.0);
+    assert!(listed == wanted, "{} are there, {} were answered yes", listed.len(), wanted.len());
+    let told = heard.events().iter().filter(|event| event.mailbox == key(to)).count();
+    assert_eq!(told, yes.len());
+}
+
+pub async fn killed_connections_lose_nothing_and_repeat_nothing(engine: Engine) {
+    let own = Own::start(engine);
+    let directory = tempfile::tempdir().unwrap();
+    let (store, heard) = own.store(directory.path()).await;
+    let stop = AtomicBool::new(false);
+    let cut = async {
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            own.disconnect();
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.store(true, Ordering::SeqCst);
+    };
+    let lanes: Vec<[String; 2]> = (0..8).map(|n| [format!("{n}@x"), format!("all{}@x", n % 3)]).collect();
+    let work = lanes.iter().map(async |to| load(&store, &[&to[0], &to[1]], &stop).await);
+    let (_, results) = futures_util::join!(cut, futures_util::future::join_all(work));
+    for (to, (yes, no)) in lanes.iter().zip(&results) {
+        assert!(yes.len() > 10, "{} went through beside {} that did not", yes.len(), no.len());
+        is_true(&store, &heard, &to[0], yes, no).await;
+    }
+    assert!(store.status().healthy);
+}
+
+pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
+    let mut own = Own::start(engine);
+    let directory = tempfile::tempdir().unwrap();
+    let (store, heard) = own.store(directory.path()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let lanes = ["a@x", "b@x", "c@x", "d@x", "e@x", "f@x"];
+    let work: Vec<_> = lanes
+        .into_iter()
+        .map(|to| {
+            let (store, stop) = (store.clone(), stop.clone());
+            tokio::spawn(async move { load(&store, &[to], &stop).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Stands still and goes on: whoever waited is answered.
+    own.running().pause();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    own.running().resume();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    own.running().kill();
+    // What is asked now is answered soon, and says why.
+    for _ in 0..2 {
+        let began = Instant::now();
+        let (incoming, answer) = incoming(&["late@x"], mail(1).as_bytes());
+        if store.append(incoming).is_ok() {
+            assert_eq!(answer.await.unwrap(), Err(WriteFailed::Failed));
+        }
+        let read = store.list(&request("late@x", 10)).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        let read = store.delete_mailbox(&key("late@x")).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    }
+    assert!(!store.status().healthy);
+    own.running().launch();
+    own.running().ready().await;
+    // Back by itself.
+    let back = Instant::now();
+    loop {
+        let (incoming, answer) = incoming(&["back@x"], mail(1).as_bytes());
+        if store.append(incoming).is_ok() && answer.await.unwrap().is_ok() {
+            break;
+        }
+        assert!(back.elapsed() < Duration::from_secs(20), "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.store(true, Ordering::SeqCst);
+    for (to, work) in lanes.iter().zip(work) {
+        let (yes, no) = work.await.unwrap();
+        assert!(yes.len() > 10, "{} went through beside {} that did not", yes.len(), no.len());
+        is_true(&store, &heard, to, &yes, &no).await;
+    }
+    assert!(store.status().healthy);
+}
