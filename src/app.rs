@@ -20,6 +20,7 @@ use futures_util::future::{AbortHandle, abortable};
 use self::cluster::Cluster;
 use self::http::{Content, Places, Web};
 use self::status::Status;
+use crate::cluster::broker::Broker;
 use crate::cluster::limits::Limits as ClientLimits;
 use crate::config::Config;
 use crate::inbound::Inbound;
@@ -33,7 +34,7 @@ use crate::ops::{self, Ops, Phase};
 use crate::smtp::data::LineEnds;
 use crate::smtp::limits::Limits;
 use crate::startup;
-use crate::store::{Faults, Store};
+use crate::store::{Faults, Outlet, Store};
 use crate::telemetry::Recorder;
 
 /// How often singletons that died are looked for.
@@ -50,6 +51,8 @@ pub struct App {
     pub ops: SocketAddr,
     pub store: Store,
     pub inbound: Inbound,
+    /// The queue between SMTP and the store, where there is one.
+    pub broker: Option<Arc<Broker>>,
     status: Arc<Status>,
     sessions: Sessions,
     web: Web,
@@ -93,7 +96,11 @@ impl App {
         let reconciles = cluster.opened(&store, &config.redis);
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
-        let policy = Policy::new(&config.mailboxes, &config.domains);
+        let broker = broker(&config, &store).await?;
+        if let Some(broker) = &broker {
+            status.queued(Arc::clone(broker));
+        }
+        let policy = Policy::new(&config.mailboxes, &config.domains).queued(broker.is_some());
         let channels = cluster.bus.channels();
         let inbound = Inbound::start(store.clone(), &announcer, &channels, policy, &config.mailboxes, handles.clone());
         let smtp_addresses: Vec<_> = smtp.iter().map(Listener::address).collect();
@@ -105,7 +112,8 @@ impl App {
             smtp: smtp_addresses.clone(),
         };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
-        let site = Arc::new(site(&config.smtp, gate, &inbound, limits));
+        let outlet = outlet(broker.as_deref(), &store);
+        let site = Arc::new(site(&config.smtp, gate, &inbound, (outlet, limits)));
         let sessions = Sessions::default();
         for listener in smtp {
             listener.serve(&site, &sessions, &handles)?;
@@ -123,6 +131,7 @@ impl App {
             ops,
             store,
             inbound,
+            broker,
             status,
             sessions,
             web,
@@ -160,6 +169,9 @@ impl App {
             tracing::warn!("some SMTP sessions did not end in time and are cut off");
         }
         self.checks.iter().for_each(AbortHandle::abort);
+        if let Some(broker) = &self.broker {
+            broker.stop(left() / 2).await;
+        }
         if tokio::time::timeout(left(), self.store.close()).await.is_err() {
             tracing::error!("the store did not close in time; what was answered 250 is durable all the same");
         }
@@ -188,6 +200,19 @@ fn watch_over(inbound: Inbound, recorder: Recorder) -> AbortHandle {
     handle
 }
 
+async fn broker(config: &Config, store: &Store) -> anyhow::Result<Option<Arc<Broker>>> {
+    if !config.broker.is_used() {
+        return Ok(None);
+    }
+    let broker = Broker::start(config.broker.clone(), store.clone()).await.context("[broker]")?;
+    Ok(Some(Arc::new(broker)))
+}
+
+/// Where whole deliveries go.
+fn outlet(broker: Option<&Broker>, store: &Store) -> Arc<dyn Outlet> {
+    broker.map_or_else(|| Arc::new(store.clone()) as Arc<dyn Outlet>, Broker::outlet)
+}
+
 fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
     let bind = |url: &String| {
         let address = SmtpConfig::address(url).context("[smtp] listen")?;
@@ -213,7 +238,12 @@ fn gate(config: &SmtpConfig) -> Arc<Gate> {
     Gate::new(config.into())
 }
 
-fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, client_limits: ClientLimits) -> Site {
+fn site(
+    config: &SmtpConfig,
+    gate: Arc<Gate>,
+    inbound: &Inbound,
+    (outlet, client_limits): (Arc<dyn Outlet>, ClientLimits),
+) -> Site {
     let limits = Limits {
         max_message_size: config.max_message_size.as_usize(),
         max_recipients: config.max_recipients,
@@ -225,7 +255,7 @@ fn site(config: &SmtpConfig, gate: Arc<Gate>, inbound: &Inbound, client_limits: 
         ..Limits::default()
     };
     Site {
-        door: Arc::new(inbound.door(config.commit_timeout.0)),
+        door: Arc::new(inbound.door(config.commit_timeout.0, outlet)),
         gate,
         limits: Arc::new(limits),
         client_limits,

@@ -12,7 +12,8 @@
 //!                            (its map is read by all)    +-- event --> inbound::everything (`*`), waiters, SSE
 //! ```
 //!
-//! A session is answered 250 when the writer has committed its batch: bodies appended and synced, rows committed, one batch
+//! Where a broker is configured ([`cluster`]) the last step is cut in two: a session is answered once the broker has confirmed
+//! the delivery, and consumers bring it from there to the writer. Otherwise a session is answered 250 when the writer has committed its batch: bodies appended and synced, rows committed, one batch
 //! at a time. Every committed change is told to its mailbox actor in commit order; a subscriber that falls behind is
 //! served from the store and joins again, so nobody waits for it and it misses nothing.
 //!
@@ -33,7 +34,7 @@
 //! | [`smtp`] | mail; pure |
 //! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
-//! | [`cluster`] | mail, supervise; alone names Redis |
+//! | [`cluster`] | mail, store, clock, supervise; alone names Redis, and `broker` lapin |
 //! | [`handoff`], [`supervise`] | mail, actix |
 //! | [`inbound`] | mail, smtp, store, cluster, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |

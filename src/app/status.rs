@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::cluster::broker::{Broker, BrokerStatus, metrics as broker_metrics};
 use crate::cluster::redis::Redis;
 use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
@@ -17,13 +18,15 @@ pub struct Status {
     store: RwLock<Option<Store>>,
     gate: Arc<Gate>,
     map: Arc<Map>,
+    broker: RwLock<Option<Arc<Broker>>>,
     redis: Option<Redis>,
 }
 
 impl Status {
     #[must_use]
     pub fn new(gate: Arc<Gate>, map: Arc<Map>, redis: Option<Redis>) -> Self {
-        Self { phase: RwLock::new(Phase::Starting), store: RwLock::new(None), gate, map, redis }
+        let (phase, store, broker) = (RwLock::new(Phase::Starting), RwLock::new(None), RwLock::new(None));
+        Self { phase, store, gate, map, broker, redis }
     }
 
     pub fn set(&self, phase: Phase) {
@@ -33,6 +36,11 @@ impl Status {
     /// The store is open.
     pub fn opened(&self, store: Store) {
         *self.store.write() = Some(store);
+    }
+
+    /// Mail waits in a queue before the store.
+    pub fn queued(&self, broker: Arc<Broker>) {
+        *self.broker.write() = Some(broker);
     }
 }
 
@@ -48,8 +56,11 @@ impl Probe for Status {
         let status = store.status();
         let failing = (!status.healthy).then(|| "the last batch could not be written".to_owned());
         let full = status.no_space.then(|| "less than [database] min_free is left: mail is answered 452".to_owned());
+        let broker = self.broker.read().as_ref().map(|broker| broker.status());
+        // As long as the queue takes mail, the process has work to do without the database.
+        let needed = broker.as_ref().is_none_or(|broker| broker.trouble.is_some());
         let mut parts = vec![
-            Part::new("store", true, failing).with("queued", status.queued),
+            Part::new("store", needed, failing).with("queued", status.queued),
             Part::new("disk", false, full).with("free_bytes", status.free_bytes),
             Part::new("search", false, None).with("index_lag", status.index_lag),
             Part::new("smtp", false, None)
@@ -57,6 +68,7 @@ impl Probe for Status {
                 .with("bytes_in_flight", self.gate.bytes())
                 .with("active_mailboxes", self.map.active()),
         ];
+        parts.extend(broker.map(broker_part));
         // Without it this node goes on alone: degraded, not failing.
         parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
         parts
@@ -66,10 +78,23 @@ impl Probe for Status {
     fn refresh_metrics(&self) {
         metrics::gauge!(inbound_metrics::BYTES_IN_FLIGHT).set(self.gate.bytes() as f64);
         metrics::gauge!(inbound_metrics::MAILBOXES_ACTIVE).set(self.map.active() as f64);
+        if let Some(broker) = self.broker.read().as_ref() {
+            metrics::gauge!(broker_metrics::UNCONFIRMED).set(broker.status().unconfirmed_bytes as f64);
+        }
         if let Some(store) = self.store.read().as_ref() {
             let status = store.status();
             metrics::gauge!(store_metrics::QUEUED).set(status.queued as f64);
             metrics::gauge!(store_metrics::FREE).set(status.free_bytes as f64);
         }
     }
+}
+
+/// Its dead letters are counted in `/health`, and are trouble for a person to look at, not for this node.
+fn broker_part(status: BrokerStatus) -> Part {
+    let away = status.database_away.then(|| "the database is away: mail waits in the broker".to_owned());
+    Part::new("broker", false, status.trouble.or(away))
+        .with("waiting", status.waiting)
+        .with("dead_letters", status.dead)
+        .with("unconfirmed_bytes", status.unconfirmed_bytes)
+        .with("database_away", status.database_away)
 }

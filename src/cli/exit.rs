@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::cluster::broker::topology::Trouble;
 use crate::startup::StartError;
 use crate::store::OpenError;
 use crate::store::backup::BackupError;
@@ -32,6 +33,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             StartError::Config(_) => CONFIG,
             StartError::PortTaken { .. } | StartError::Listen { .. } => UNAVAILABLE,
         });
+    }
+    if let Some(trouble) = cause.downcast_ref::<Trouble>() {
+        return Some(if trouble.is_lasting() { CONFIG } else { UNAVAILABLE });
     }
     if let Some(open) = cause.downcast_ref() {
         return Some(of_open(open));

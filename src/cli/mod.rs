@@ -14,6 +14,7 @@ mod config;
 mod doctor;
 pub mod exit;
 mod migrate;
+mod queue;
 mod serve;
 mod sink;
 mod stress;
@@ -48,6 +49,9 @@ enum Command {
     Check(check::Options),
     /// Copy the data directory while mail flows
     Backup(backup::Options),
+    /// Look at what lies in the broker, and bring back what could not be stored
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Put load on a server and measure it
     #[command(subcommand)]
     Stress(stress::Command),
@@ -80,6 +84,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Migrate(options)) => migrate::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Command::Check(options)) => check::run(&options),
         Some(Command::Backup(options)) => backup::run(&options),
+        Some(Command::Queue(command)) => queue::run(&command).map(|()| ExitCode::SUCCESS),
         Some(Command::Stress(command)) => stress::run(&command),
         Some(Command::Sink(options)) => sink::run(&options).map(|()| ExitCode::SUCCESS),
     }

@@ -98,6 +98,7 @@ sections! {
     search: SearchConfig,
     redis: RedisConfig,
     limits: LimitsConfig,
+    broker: crate::cluster::broker::BrokerConfig,
     http: crate::web::Config,
     sockets: crate::sockets::Config,
     ops: OpsConfig,

@@ -1,8 +1,8 @@
 //! A delivery that joins itself: one shared object with a part for each distinct mailbox. Whoever fills the last
-//! part hands the whole to the writer; a refusal gives it up for all.
+//! part hands the whole to its outlet (the store's writer, or the queue before it); a refusal gives it up for all.
 //!
 //! State changes by compare-and-swap: open → handed over, or open → given up. Dropped while open it answers
-//! "unavailable", which covers every panic on the way. After it was handed over only the store's verdict counts.
+//! "unavailable", which covers every panic on the way. After it was handed over only the outlet's verdict counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::mail::envelope::Envelope;
 use crate::mail::id::DeliveryId;
 use crate::mail::summary::Summary;
 use crate::mail::time::Timestamp;
-use crate::store::{Body, Incoming, Part, Store, WriteFailed};
+use crate::store::{Body, Incoming, Outlet, Part, Repeat, WriteFailed};
 
 const OPEN: u8 = 0;
 const HANDED_OVER: u8 = 1;
@@ -30,7 +30,7 @@ pub struct Delivery {
     state: AtomicU8,
     unfilled: AtomicUsize,
     load: Mutex<Option<Open>>,
-    store: Store,
+    outlet: Arc<dyn Outlet>,
 }
 
 /// What the writer will get.
@@ -50,13 +50,13 @@ struct Open {
 }
 
 impl Delivery {
-    /// A delivery with one open part for each of `load.parts`.
+    /// A delivery with one open part for each of `load.parts`, which will go to `outlet`.
     #[must_use]
-    pub fn new(load: Load, store: Store) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
+    pub fn new(load: Load, outlet: Arc<dyn Outlet>) -> (Arc<Self>, oneshot::Receiver<Verdict>) {
         let (verdict, heard) = oneshot::channel();
         let unfilled = AtomicUsize::new(load.parts.len());
         let open = Open { holds: Vec::with_capacity(load.parts.len()), load, verdict };
-        let delivery = Self { state: AtomicU8::new(OPEN), unfilled, load: Mutex::new(Some(open)), store };
+        let delivery = Self { state: AtomicU8::new(OPEN), unfilled, load: Mutex::new(Some(open)), outlet };
         (Arc::new(delivery), heard)
     }
 
@@ -104,8 +104,9 @@ impl Delivery {
             let _ = verdict.send(stored.map_err(refusal));
         });
         let Load { id, received_at, envelope, body, summary, parts } = load;
-        let incoming = Incoming { id, received_at, envelope: Arc::new(envelope), body, summary, parts, done };
-        if let Err(returned) = self.store.append(incoming) {
+        let (envelope, repeat) = (Arc::new(envelope), Repeat::Never);
+        let incoming = Incoming { id, received_at, envelope, body, summary, parts, repeat, done };
+        if let Err(returned) = self.outlet.append(incoming) {
             (returned.done)(Err(WriteFailed::Failed));
         }
     }
@@ -117,7 +118,7 @@ impl Drop for Delivery {
     }
 }
 
-/// What the sender hears when the store did not take the message.
+/// What the sender hears when the message was not taken.
 const fn refusal(failed: WriteFailed) -> Refusal {
     match failed {
         WriteFailed::MailboxFull => Refusal::MailboxFull,

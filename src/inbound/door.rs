@@ -22,7 +22,7 @@ use crate::mail::address::{Address, MailboxKey, Plus};
 use crate::mail::summary::{Summary, summarize, summarize_headers};
 use crate::mail::time::Timestamp;
 use crate::store::bodies::encode;
-use crate::store::{Body, Part, Store};
+use crate::store::{Body, Outlet, Part, Store};
 use crate::supervise::Handle;
 
 /// Messages up to this size are parsed and compressed where they arrive.
@@ -36,6 +36,8 @@ pub struct InboundDoor {
     pub policy: Arc<Policy>,
     pub plus: Plus,
     pub store: Store,
+    /// Where whole deliveries go.
+    pub outlet: Arc<dyn Outlet>,
     /// After the dot: how long a delivery that no writer has begun may wait.
     pub commit_timeout: Duration,
 }
@@ -72,7 +74,7 @@ impl InboundDoor {
         let Deliver { id, received_at, envelope, .. } = message;
         let Prepared { body, summary } = prepared;
         let load = Load { id, received_at, envelope, body, summary, parts };
-        let (delivery, verdict) = Delivery::new(load, self.store.clone());
+        let (delivery, verdict) = Delivery::new(load, Arc::clone(&self.outlet));
         let late = Arc::downgrade(&delivery);
         let limit = self.commit_timeout;
         if let [key] = keys.as_slice()
@@ -88,7 +90,7 @@ impl InboundDoor {
             match tokio::time::timeout(limit, &mut verdict).await {
                 Ok(heard) => heard.unwrap_or(Err(Refusal::Unavailable)),
                 Err(_) if late.upgrade().is_some_and(|delivery| delivery.give_up()) => Err(Refusal::Unavailable),
-                // Handed over: only the store knows now, and the answer must be its answer.
+                // Handed over: only the outlet knows now, and the answer must be its answer.
                 Err(_) => verdict.await.unwrap_or(Err(Refusal::Unavailable)),
             }
         }))

@@ -56,7 +56,7 @@ use crate::cluster::redis::Channels;
 use crate::handoff::Refusal;
 use crate::mail::address::{AddressError, MailboxKey, Plus};
 use crate::mail::event::{Announced, Event};
-use crate::store::Store;
+use crate::store::{Outlet, Store};
 use crate::supervise::Handle;
 
 /// How long a publisher may take to answer a subscriber.
@@ -128,9 +128,9 @@ impl Inbound {
         Self { inner: Arc::new(Inner { map, policy, plus, store, registry, everything, retention, arbiters }) }
     }
 
-    /// The door for sessions.
+    /// The door for sessions; what comes through it goes to `outlet`.
     #[must_use]
-    pub fn door(&self, commit_timeout: Duration) -> InboundDoor {
+    pub fn door(&self, commit_timeout: Duration, outlet: Arc<dyn Outlet>) -> InboundDoor {
         let inner = &self.inner;
         InboundDoor {
             map: Arc::clone(&inner.map),
@@ -138,6 +138,7 @@ impl Inbound {
             policy: Arc::clone(&inner.policy),
             plus: inner.plus,
             store: inner.store.clone(),
+            outlet,
             commit_timeout,
         }
     }

@@ -15,6 +15,8 @@ pub struct Policy {
     max_messages: Option<u64>,
     max_bytes: Option<u64>,
     when_full: WhenFull,
+    /// Mail waits in a queue while the database is away.
+    queued: bool,
 }
 
 impl Policy {
@@ -28,7 +30,20 @@ impl Policy {
             max_messages: mailboxes.max_messages.0.map(|count| count.0),
             max_bytes: mailboxes.max_bytes.0.map(|bytes| bytes.0),
             when_full: mailboxes.when_full.into(),
+            queued: false,
         }
+    }
+
+    /// With a queue between SMTP and the database: who receives mail anyway does so while the database is away, too.
+    #[must_use]
+    pub fn queued(self, queued: bool) -> Self {
+        Self { queued, ..self }
+    }
+
+    /// Whether recipients can be admitted while the database is away.
+    #[must_use]
+    pub const fn is_queued(&self) -> bool {
+        self.queued
     }
 
     /// Mail makes its mailbox: any address of an accepted domain is one.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
@@ -64,6 +64,12 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// How many look-ups may wait; beyond it senders hear "unavailable".
 const INBOX: usize = 16_384;
 const KEYS_A_QUERY: usize = 500;
+/// With a queue before the database: how long a look-up may take before the database counts as away, and how long it then
+/// does without being asked.
+const QUEUED_LIMIT: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_secs(2);
+/// For so long a mailbox counts as known that could not be looked up.
+const SOON: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(5);
 const RETIRE_LIMIT: Duration = Duration::from_secs(10);
 /// How long what was read of a row is believed where other nodes may change it, in microseconds.
@@ -85,13 +91,15 @@ pub struct Registry {
     waiting: HashMap<MailboxKey, Vec<Waiting>>,
     querying: bool,
     retiring: HashMap<MailboxKey, Vec<Waiting>>,
+    /// The database did not answer, and is not asked again until then.
+    away_until: Option<Instant>,
 }
 
 impl Registry {
     #[must_use]
     pub fn new(map: Arc<Map>, policy: Arc<Policy>, store: Store, channels: Channels, idle: Duration) -> Self {
         let (waiting, retiring) = (HashMap::new(), HashMap::new());
-        Self { map, policy, store, channels, idle, waiting, querying: false, retiring }
+        Self { map, policy, store, channels, idle, waiting, querying: false, retiring, away_until: None }
     }
 
     /// Looks up all that wait, unless a query is under way: then they join the next.
@@ -103,7 +111,15 @@ impl Registry {
         let keys: Vec<_> = self.waiting.keys().take(KEYS_A_QUERY).cloned().collect();
         let batch: Vec<_> = keys.iter().filter_map(|key| self.waiting.remove_entry(key)).collect();
         let store = self.store.clone();
-        let read = async move { store.mailboxes(&keys).await };
+        let away = self.away_until.is_some_and(|until| Instant::now() < until);
+        let limit = if self.policy.is_queued() { QUEUED_LIMIT } else { LOOK_UP_LIMIT };
+        let read = async move {
+            let silent = || StoreError::Unavailable("no answer".into());
+            if away {
+                return Err(silent());
+            }
+            tokio::time::timeout(limit, store.mailboxes(&keys)).await.unwrap_or_else(|_| Err(silent()))
+        };
         ctx.spawn(read.into_actor(self).map(move |rows, actor, ctx| {
             actor.querying = false;
             actor.found(batch, rows);
@@ -111,24 +127,49 @@ impl Registry {
         }));
     }
 
-    fn found(&self, batch: Vec<(MailboxKey, Vec<Waiting>)>, rows: Result<Vec<Mailbox>, StoreError>) {
+    fn found(&mut self, batch: Vec<(MailboxKey, Vec<Waiting>)>, rows: Result<Vec<Mailbox>, StoreError>) {
         let rows = match rows {
             Ok(rows) => rows.into_iter().map(|row| (row.key.clone(), row)).collect::<HashMap<_, _>>(),
-            Err(error) => {
-                tracing::warn!(%error, mailboxes = batch.len(), "cannot look up mailboxes");
-                for waiting in batch.into_iter().flat_map(|(_, waiting)| waiting) {
-                    let _ = waiting.answer.send(Err(Refusal::Unavailable));
-                }
-                return;
-            }
+            Err(error) => return self.not_found(batch, &error),
         };
+        self.away_until = None;
         let now = Timestamp(clock::now_micros());
         for (key, waiting) in batch {
             let row = rows.get(&key);
             for waiting in waiting {
                 let admitted = self.policy.admit(row, waiting.size, now);
                 if admitted.is_ok() {
-                    self.start(&key, row, &waiting.arbiter, now);
+                    self.enter(&key, row, &waiting.arbiter, now);
+                }
+                let _ = waiting.answer.send(admitted);
+            }
+        }
+    }
+
+    /// The database did not answer. With a queue before it mail is taken all the same for mailboxes that are known here, and
+    /// for those that mail makes; what is so admitted is looked up again soon.
+    fn not_found(&mut self, batch: Vec<(MailboxKey, Vec<Waiting>)>, error: &StoreError) {
+        let instant = Instant::now();
+        let now = Timestamp(clock::now_micros());
+        let queued = self.policy.is_queued();
+        if self.away_until.is_none_or(|until| until <= instant) {
+            tracing::warn!(%error, mailboxes = batch.len(), queued, "cannot look up mailboxes");
+            self.away_until = queued.then(|| instant + AWAY);
+        }
+        for (key, waiting) in batch {
+            let known = self.map.with(&key, |entry| entry.shared.valid_until.load(Ordering::SeqCst) > now.0);
+            for waiting in waiting {
+                let admitted = match known {
+                    _ if !queued => Err(Refusal::Unavailable),
+                    Some(true) => Ok(()),
+                    _ if !self.policy.automatic() => Err(Refusal::Unavailable),
+                    _ => self.policy.admit(None, waiting.size, now),
+                };
+                if admitted.is_ok() && known != Some(true) {
+                    self.enter(&key, None, &waiting.arbiter, now);
+                    self.map.with(&key, |entry| {
+                        entry.shared.valid_until.store(now.plus(SOON).0, Ordering::SeqCst);
+                    });
                 }
                 let _ = waiting.answer.send(admitted);
             }
@@ -136,7 +177,7 @@ impl Registry {
     }
 
     /// Puts a living actor into the map, or renews what is known of the one that is there.
-    fn start(&self, key: &MailboxKey, row: Option<&Mailbox>, arbiter: &ArbiterHandle, now: Timestamp) {
+    fn enter(&self, key: &MailboxKey, row: Option<&Mailbox>, arbiter: &ArbiterHandle, now: Timestamp) {
         let until = row.and_then(|row| row.expires_at).map_or(i64::MAX, |end| if end > now { end.0 } else { i64::MAX });
         let renew = |shared: &Shared| {
             shared.used_at.store(now.0, Ordering::Relaxed);

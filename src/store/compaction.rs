@@ -122,7 +122,7 @@ mod tests {
     use crate::mail::event::Announced;
     use crate::mail::summary::Summary;
     use crate::mail::time::Timestamp;
-    use crate::store::{Announce, Config, Deletion, Faults, Incoming, Part};
+    use crate::store::{Announce, Config, Deletion, Faults, Incoming, Part, Repeat};
 
     struct Deaf;
 
@@ -148,6 +148,7 @@ mod tests {
             body: bodies::encode(b"Subject: a\r\n\r\n"),
             summary: Arc::new(Summary::unreadable()),
             parts: vec![Part { mailbox, recipients: vec!["a@x".into()], create: true }],
+            repeat: Repeat::Never,
             done: Box::new(|verdict| answer.send(verdict).unwrap()),
         };
         store.append(incoming).map_err(drop).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Something that goes wrong once, at the next batch.
+/// Something that goes wrong: once, at the next batch, where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fault {
@@ -19,6 +19,8 @@ pub enum Fault {
     Commit = 16,
     /// COMMIT reports a failure although it happened.
     CommitUnknown = 32,
+    /// No transaction can be opened, until it is disarmed.
+    Away = 64,
 }
 
 /// Which faults are armed; clones share them. The default has none.
@@ -26,9 +28,19 @@ pub enum Fault {
 pub struct Faults(Arc<AtomicU32>);
 
 impl Faults {
-    /// Lets `fault` happen once.
+    /// Lets `fault` happen.
     pub fn arm(&self, fault: Fault) {
         self.0.fetch_or(fault as u32, Ordering::SeqCst);
+    }
+
+    /// Ends what lasts.
+    pub fn disarm(&self, fault: Fault) {
+        self.0.fetch_and(!(fault as u32), Ordering::SeqCst);
+    }
+
+    /// Whether `fault` is armed; leaves it so.
+    pub(super) fn lasts(&self, fault: Fault) -> bool {
+        self.0.load(Ordering::Relaxed) & fault as u32 != 0
     }
 
     /// Whether `fault` was armed; disarms it.

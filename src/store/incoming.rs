@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::mail::address::MailboxKey;
@@ -20,8 +21,46 @@ pub struct Incoming {
     pub summary: Arc<Summary>,
     /// One for each distinct mailbox; never empty.
     pub parts: Vec<Part>,
+    pub repeat: Repeat,
     /// Called once, on the writer's thread, after the commit was announced or when it failed. Must not block.
     pub done: Box<dyn FnOnce(Result<(), WriteFailed>) + Send>,
+}
+
+/// Takes deliveries on behalf of those who received them: the store itself, or a queue before it.
+pub trait Outlet: Send + Sync + 'static {
+    /// Takes a delivery; its `done` tells the outcome, and `Ok` means durable.
+    ///
+    /// # Errors
+    /// Gives it back when too many wait, or nobody takes any (451 at SMTP).
+    fn append(&self, incoming: Incoming) -> Result<(), Box<Incoming>>;
+}
+
+/// Whether a delivery may come a second time.
+#[derive(Clone, Debug, Default)]
+pub enum Repeat {
+    /// It is new, and whoever sent it still waits for the answer.
+    #[default]
+    Never,
+    /// It waited in a queue and its sender was told yes long ago. Its id is looked up in the transaction: what is there
+    /// already is `Ok` and changes nothing. Quotas do not count. A mailbox that went away meanwhile is left out and noted
+    /// in [`Gone`]; [`WriteFailed::MailboxGone`] only when all have.
+    Possible(Gone),
+}
+
+/// Mailboxes of a promised delivery that are no more; clones share the list. To be read once `done` was called.
+#[derive(Clone, Debug, Default)]
+pub struct Gone(Arc<Mutex<Vec<MailboxKey>>>);
+
+impl Gone {
+    /// The mailboxes that did not get the message.
+    #[must_use]
+    pub fn keys(&self) -> Vec<MailboxKey> {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn set(&self, keys: Vec<MailboxKey>) {
+        *self.0.lock() = keys;
+    }
 }
 
 /// One mailbox that gets the message, and the recipients (as they were written) that led to it.

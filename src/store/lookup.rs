@@ -26,6 +26,11 @@ use crate::mail::time::Timestamp;
 const READ_INLINE: i64 = 64 << 10;
 
 impl Store {
+    /// Whether the database answers at all; a cheap look that writes nothing.
+    pub async fn answers(&self) -> bool {
+        self.inner.read.ping().await.is_ok()
+    }
+
     /// Rows of those keys that exist, in any order.
     ///
     /// # Errors

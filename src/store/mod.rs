@@ -57,7 +57,7 @@ use tokio::sync::Semaphore;
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
 pub use directory::OpenError;
 pub use faults::{Fault, Faults};
-pub use incoming::{Announce, Body, Incoming, Part, WriteFailed};
+pub use incoming::{Announce, Body, Gone, Incoming, Outlet, Part, Repeat, WriteFailed};
 pub use mailboxes::{Mailbox, MailboxPatch, NewMailbox, Origin, Ttl, WhenFull};
 pub use maintenance::{Inspection, quick_check};
 pub use messages::{Deletion, ListRequest, MessagePage, MessagePatch, Scope, StoredMessage};
@@ -148,6 +148,12 @@ pub struct StoreStatus {
     pub index_lag: u64,
     /// The writer is running and its last batch did not fail.
     pub healthy: bool,
+}
+
+impl Outlet for Store {
+    fn append(&self, incoming: Incoming) -> Result<(), Box<Incoming>> {
+        Self::append(self, incoming)
+    }
 }
 
 impl Store {
@@ -308,6 +314,16 @@ impl Store {
     /// `Unavailable`, or `Damaged` when a segment cannot be read.
     pub async fn compact(&self, _now: Timestamp) -> Result<bool, StoreError> {
         self.compact_step().await
+    }
+
+    /// Makes an empty commit: whether the database takes what is written, now. Waits as long as the writer does for one that is
+    /// away.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not; `NoSpace` when the disk is nearly full.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.ask(Request::Probe).await?;
+        if self.status().no_space { Err(StoreError::NoSpace) } else { Ok(()) }
     }
 
     /// Stops taking deliveries, commits what was taken, closes the databases.

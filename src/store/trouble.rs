@@ -13,10 +13,10 @@ const MYSQL_FULL: [u16; 3] = [1114, 1021, 1041];
 const POSTGRES_FULL: &str = "53100";
 
 /// Another transaction was in the way: the same one may succeed when it is tried again. Two that make the same mailbox at
-/// the same time are that, too.
+/// the same time are that, too, and two that store the same delivery: the next try finds it there.
 pub fn is_conflict(error: &DbErr) -> bool {
     if let Some(SqlErr::UniqueConstraintViolation(text)) = error.sql_err() {
-        return text.contains("mailboxes_address");
+        return ["mailboxes_address", "bodies_pkey", "PRIMARY"].iter().any(|key| text.contains(key));
     }
     let Some(error) = server(error) else { return false };
     match error.try_downcast_ref::<MySqlDatabaseError>() {

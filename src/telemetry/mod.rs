@@ -14,6 +14,7 @@ pub use recorder::Recorder;
 fn describe_stages() {
     crate::inbound::metrics::describe();
     crate::store::metrics::describe();
+    crate::cluster::broker::metrics::describe();
     crate::cluster::metrics::describe();
     crate::sockets::metrics::describe();
     crate::web::metrics::describe();

@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("settings", &["mail"]),
     ("store", &["mail", "clock", "supervise", "settings"]),
-    ("cluster", &["mail", "supervise", "settings"]),
+    ("cluster", &["mail", "store", "clock", "supervise", "settings"]),
     ("handoff", &["mail"]),
     ("supervise", &["mail"]),
     ("inbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
@@ -46,6 +46,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("ammonia", &["mail/"]),
     ("smtp_proto", &["smtp/"]),
     ("deadpool_redis", &["cluster/"]),
+    ("lapin", &["cluster/broker/"]),
 ];
 
 /// Modules without actors, sockets, database, log, metrics or clock.

@@ -3,6 +3,7 @@
 
 mod api;
 mod backup;
+mod broker;
 mod check;
 mod cli;
 mod client_limits;

@@ -4,7 +4,7 @@
 //! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
 //! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
 //! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server;
-//! [`mod@redis`] what nodes share.
+//! [`mod@redis`] what nodes share; [`broker`] the queue before the database.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::serve;
 
+mod broker;
 mod database;
 mod disk;
 mod front;
@@ -100,6 +101,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // With a database server nothing lies in the data directory.
     checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));
     checks.extend(redis::checks(&config));
+    checks.extend(broker::checks(&config));
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;

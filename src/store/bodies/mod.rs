@@ -103,7 +103,10 @@ pub fn read(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Vec<u8>, Rea
 }
 
 /// Undoes [`encode`].
-pub(super) fn unpack(compressed: bool, size: u64, body: Vec<u8>) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn unpack(compressed: bool, size: u64, body: Vec<u8>) -> Result<Vec<u8>, String> {
     if !compressed {
         return Ok(body);
     }

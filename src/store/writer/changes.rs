@@ -71,6 +71,7 @@ impl<G: Ground> Writer<G> {
                 self.in_flight.reply(reply, Ok(more));
             }
             Request::Move(..) | Request::DropDead(_) => G::apply(self, tx, request).await?,
+            Request::Probe(reply) => self.in_flight.reply(reply, Ok(())),
             // Taken out before; dropping its sender tells the caller all the same.
             Request::Close(_) => {}
         }

@@ -18,6 +18,7 @@ use super::checkpoint::Checkpointer;
 use super::ground::Ground;
 use super::plan::Delivery;
 use super::removal::Old;
+use super::repeats::Repeats;
 use super::requests::{Moving, Request};
 use super::rows::{self, Mailboxes};
 use super::segments::{self, Segments, Tail};
@@ -27,6 +28,7 @@ use crate::store::bodies::record;
 use crate::store::columns::signed;
 use crate::store::config::BodiesConfig;
 use crate::store::faults::Fault;
+use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
 use crate::store::metrics as names;
 use crate::store::space::Space;
@@ -49,13 +51,15 @@ impl Ground for Files {
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
         let now = crate::clock::now_micros();
         let parts = || deliveries.iter().flat_map(|delivery| &delivery.parts);
+        let repeats = Repeats::find::<Self, _>(&writer.db, deliveries).await?;
         writer.mailboxes.load(&writer.db, parts().map(|part| &part.mailbox)).await?;
         let tail = match deliveries.iter().any(|delivery| delivery.at.is_none()) {
             true => Some(writer.ground.segments.tail(&writer.ground.config, now)?),
             false => None,
         };
-        let place = |delivery: &Delivery, bodies: &mut Vec<u8>| place(delivery, tail.as_ref(), bodies);
-        let plan = writer.plan(deliveries, place, now);
+        let place =
+            |delivery: &Delivery, parts: &[Part], bodies: &mut Vec<u8>| place((delivery, parts), tail.as_ref(), bodies);
+        let plan = writer.plan((deliveries, &repeats), place, now);
         if let Some(tail) = tail {
             writer.append(tail, plan.bodies).await?;
         }
@@ -311,13 +315,13 @@ async fn places(tx: &DatabaseTransaction, records: &[Moving]) -> Result<HashSet<
 }
 
 /// Where the delivery's record lies or will lie.
-fn place(delivery: &Delivery, tail: Option<&Tail>, bodies: &mut Vec<u8>) -> Option<BodyLocation> {
+fn place((delivery, parts): (&Delivery, &[Part]), tail: Option<&Tail>, bodies: &mut Vec<u8>) -> Option<BodyLocation> {
     if let Some(at) = delivery.at {
         return Some(at);
     }
     let tail = tail?;
     let offset = tail.offset + bodies.len() as u64;
-    let Delivery { id, received_at, envelope, body, parts, .. } = delivery;
+    let Delivery { id, received_at, envelope, body, .. } = delivery;
     let length = record::write(bodies, *id, *received_at, envelope, parts, body);
     Some(BodyLocation { segment: tail.number, offset: signed(offset), length: signed(length) })
 }

@@ -12,6 +12,7 @@ pub mod ground;
 pub mod plan;
 pub mod recovery;
 pub mod removal;
+pub mod repeats;
 pub mod requests;
 pub mod rows;
 pub mod segments;

@@ -1,12 +1,14 @@
 //! What a batch of deliveries will change: who is refused, which row each message becomes, where its body goes. Works on
 //! memory alone; [`super::batch`] carries it out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use entity::{change, mailbox, message};
 
 use super::Writer;
 use super::ground::Ground;
+use super::repeats::Repeats;
 use super::rows::Part as Changed;
 use crate::mail::address::MailboxKey;
 use crate::mail::envelope::Envelope;
@@ -15,7 +17,7 @@ use crate::mail::id::DeliveryId;
 use crate::mail::summary::{Codes, Listed, Summary};
 use crate::mail::time::Timestamp;
 use crate::store::columns::{self, signed, unsigned};
-use crate::store::incoming::{Body, Part, WriteFailed};
+use crate::store::incoming::{Body, Part, Repeat, WriteFailed};
 use crate::store::mailboxes::WhenFull;
 use crate::store::messages::BodyLocation;
 use crate::store::metrics as names;
@@ -28,6 +30,7 @@ pub struct Delivery {
     pub body: Body,
     pub summary: Arc<Summary>,
     pub parts: Vec<Part>,
+    pub repeat: Repeat,
     /// Its record is on the disk already: it was found at start.
     pub at: Option<BodyLocation>,
 }
@@ -41,6 +44,8 @@ pub struct Plan {
     pub deliveries: u64,
     /// Deliveries that no mailbox takes.
     pub refused: Vec<uuid::Uuid>,
+    /// Deliveries that fewer mailboxes take than they are for, and how many do.
+    pub fewer: Vec<(uuid::Uuid, usize)>,
     /// Mailboxes that drop their oldest messages in the same transaction.
     pub over: Vec<MailboxKey>,
 }
@@ -51,12 +56,12 @@ pub const EXPIRED: i16 = 3;
 pub const MAILBOX_DELETED: i16 = 4;
 
 impl<G: Ground> Writer<G> {
-    /// Plans `deliveries` in order; their mailboxes are loaded. `place` says where a body will lie, and adds it to those to
-    /// append if there is something to append.
+    /// Plans `deliveries` in order; their mailboxes are loaded. `place` says where a body for these parts will lie, and adds
+    /// it to those to append if there is something to append.
     pub(super) fn plan(
         &mut self,
-        deliveries: &[Delivery],
-        mut place: impl FnMut(&Delivery, &mut Vec<u8>) -> Option<BodyLocation>,
+        (deliveries, repeats): (&[Delivery], &Repeats),
+        mut place: impl FnMut(&Delivery, &[Part], &mut Vec<u8>) -> Option<BodyLocation>,
         now: i64,
     ) -> Plan {
         let rows = deliveries.iter().map(|delivery| delivery.parts.len()).sum();
@@ -65,16 +70,24 @@ impl<G: Ground> Writer<G> {
             plan.bodies.reserve(deliveries.iter().map(|delivery| delivery.body.bytes.len() + 1_024).sum());
         }
         for (index, delivery) in deliveries.iter().enumerate() {
-            let verdict = self.admit(delivery, now);
-            self.in_flight.verdict(index, verdict);
-            if verdict.is_err() {
-                plan.refused.push(delivery.id.0);
+            if repeats.is_repeat(index) {
+                let verdict = self.recognise(delivery, repeats, now);
+                self.in_flight.verdict(index, verdict);
                 continue;
             }
-            let Some(at) = place(delivery, &mut plan.bodies) else { continue };
+            let admitted = self.admit(delivery, now);
+            self.in_flight.verdict(index, admitted.as_ref().map(drop).map_err(|refused| *refused));
+            let Ok(parts) = admitted else {
+                plan.refused.push(delivery.id.0);
+                continue;
+            };
+            if parts.len() < delivery.parts.len() {
+                plan.fewer.push((delivery.id.0, parts.len()));
+            }
+            let Some(at) = place(delivery, &parts, &mut plan.bodies) else { continue };
             plan.deliveries += 1;
             let texts = Texts::of(&delivery.summary);
-            for part in &delivery.parts {
+            for part in parts.iter() {
                 self.accept(delivery, (part, &texts), at, now, &mut plan);
             }
         }
@@ -84,8 +97,19 @@ impl<G: Ground> Writer<G> {
         plan
     }
 
-    /// Whether every part can be stored; otherwise none is.
-    fn admit(&self, delivery: &Delivery, now: i64) -> Result<(), WriteFailed> {
+    /// The parts that can be stored: all of them, or the delivery is refused. Of one that was promised those whose mailbox is
+    /// still there.
+    fn admit<'a>(&self, delivery: &'a Delivery, now: i64) -> Result<Cow<'a, [Part]>, WriteFailed> {
+        if let Repeat::Possible(gone) = &delivery.repeat {
+            let (there, lost): (Vec<&Part>, Vec<&Part>) =
+                delivery.parts.iter().partition(|part| part.create || self.lives(&part.mailbox, now));
+            gone.set(lost.iter().map(|part| part.mailbox.clone()).collect());
+            return match (there.is_empty(), lost.is_empty()) {
+                (true, _) => Err(WriteFailed::MailboxGone),
+                (_, true) => Ok(Cow::Borrowed(&delivery.parts)),
+                _ => Ok(there.into_iter().cloned().collect()),
+            };
+        }
         // What is on the disk already was admitted then; a commit that was lost may have made its mailbox, or room in it.
         let again = delivery.at.is_some();
         for part in &delivery.parts {
@@ -96,7 +120,25 @@ impl<G: Ground> Writer<G> {
                 _ => {}
             }
         }
-        Ok(())
+        Ok(Cow::Borrowed(&delivery.parts))
+    }
+
+    /// What the caller of a delivery hears that was stored before. A mailbox that is no more and never had it was gone then.
+    fn recognise(&self, delivery: &Delivery, repeats: &Repeats, now: i64) -> Result<(), WriteFailed> {
+        let Repeat::Possible(gone) = &delivery.repeat else { return Ok(()) };
+        let is_gone = |part: &&Part| {
+            let row = self.mailboxes.get(&part.mailbox);
+            let had = row.is_some_and(|row| repeats.had(delivery.id, row.id));
+            !part.create && !had && !self.lives(&part.mailbox, now)
+        };
+        let lost: Vec<MailboxKey> = delivery.parts.iter().filter(is_gone).map(|part| part.mailbox.clone()).collect();
+        let all = lost.len() == delivery.parts.len();
+        gone.set(lost);
+        if all { Err(WriteFailed::MailboxGone) } else { Ok(()) }
+    }
+
+    fn lives(&self, key: &MailboxKey, now: i64) -> bool {
+        self.mailboxes.get(key).is_some_and(|row| !columns::ended(row, now))
     }
 
     /// Whether a message does not fit: by the rule of the mailbox, or because not even an empty one could hold it.

@@ -23,7 +23,7 @@ use crate::mail::summary::Summary;
 use crate::store::bodies::recover::{Found, scan};
 use crate::store::bodies::{self, segment};
 use crate::store::columns::{signed, unsigned};
-use crate::store::incoming::Body;
+use crate::store::incoming::{Body, Repeat};
 use crate::store::messages::BodyLocation;
 use crate::store::metrics as names;
 
@@ -177,6 +177,7 @@ async fn delivery(number: i64, found: &Found) -> Delivery {
         summary: summary(found).await,
         body: Body { bytes: Vec::new(), compressed: record.head.compressed, size: record.head.size },
         parts: record.parts.clone(),
+        repeat: Repeat::Never,
         at: Some(BodyLocation { segment: number, offset: signed(found.offset), length: signed(found.length) }),
     }
 }

@@ -111,7 +111,8 @@ impl<G: Ground> Writer<G> {
         Ok(old.len() as u64)
     }
 
-    /// Makes room in a mailbox that drops its oldest messages when it is full.
+    /// Makes room in a mailbox that drops its oldest messages when it is full. The newest stays in any case: one that was
+    /// promised may be more than the quota allows.
     pub(super) async fn drop_oldest(&mut self, tx: &DatabaseTransaction, key: &MailboxKey) -> Result<(), Failure> {
         while let Some(mut row) = self.mailboxes.get(key).cloned() {
             if !self.full(unsigned(row.messages), unsigned(row.bytes), Some(&row)) {
@@ -121,6 +122,7 @@ impl<G: Ground> Writer<G> {
             let (mut messages, mut bytes) = (row.messages, row.bytes);
             let needed = old
                 .iter()
+                .take(usize::try_from(row.messages - 1).unwrap_or(0))
                 .take_while(|old| {
                     let full = self.full(unsigned(messages), unsigned(bytes), Some(&row));
                     messages -= 1;

@@ -54,6 +54,8 @@ pub enum Request {
     Move(Vec<Moving>, Reply<()>),
     /// A step of removing segments in which nothing lives; the answer is how much there was to do.
     DropDead(Reply<usize>),
+    /// Nothing: the commit itself is what is asked for.
+    Probe(Reply<()>),
     /// The last request: commit what was taken, then stop.
     Close(oneshot::Sender<()>),
 }
@@ -68,7 +70,7 @@ impl Request {
             | Self::Update(key, ..)
             | Self::Delete(key, ..)
             | Self::DeleteThrough(key, ..) => Some(key),
-            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Close(_) => None,
+            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Probe(_) | Self::Close(_) => None,
         }
     }
 }

@@ -23,12 +23,14 @@ use super::Writer;
 use super::ground::Ground;
 use super::plan::Delivery;
 use super::removal::Old;
+use super::repeats::Repeats;
 use super::requests::Request;
 use super::statements::{self, chunks};
 use super::transaction::{Failure, InFlight};
 use crate::mail::cursor::StreamCursor;
 use crate::store::columns::signed;
 use crate::store::faults::Fault;
+use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
 use crate::store::{metrics as names, trouble};
 
@@ -74,14 +76,24 @@ impl Ground for Server {
         let parts = || deliveries.iter().flat_map(|delivery| &delivery.parts);
         writer.begin(parts().count()).await?;
         let tx = writer.transaction().await?;
-        put_bodies(&tx, deliveries).await?;
+        let repeats = Repeats::find::<Self, _>(&tx, deliveries).await?;
+        let new = deliveries.iter().enumerate().filter(|(index, _)| !repeats.is_repeat(*index));
+        put_bodies(&tx, new.map(|(_, delivery)| delivery)).await?;
         writer.mailboxes.load(&tx, parts().map(|part| &part.mailbox)).await?;
-        let place = |delivery: &Delivery, _: &mut Vec<u8>| {
+        let place = |delivery: &Delivery, _: &[Part], _: &mut Vec<u8>| {
             Some(BodyLocation { segment: 0, offset: 0, length: signed(delivery.body.bytes.len() as u64) })
         };
-        let plan = writer.plan(deliveries, place, now);
+        let plan = writer.plan((deliveries, &repeats), place, now);
         for ids in chunks(&plan.refused) {
             body::Entity::delete_many().filter(body::Column::Id.is_in(ids.to_vec())).exec(&tx).await?;
+        }
+        for (id, mailboxes) in plan.fewer {
+            let mailboxes = i32::try_from(mailboxes).unwrap_or(i32::MAX);
+            body::Entity::update_many()
+                .col_expr(body::Column::Mailboxes, Expr::value(mailboxes))
+                .filter(body::Column::Id.eq(id))
+                .exec(&tx)
+                .await?;
         }
         statements::insert::<message::Entity, _>(&tx, plan.rows).await?;
         for key in plan.over {
@@ -268,7 +280,10 @@ fn first_of(micros: i64) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
-async fn put_bodies<C: ConnectionTrait>(db: &C, deliveries: &[Delivery]) -> Result<(), DbErr> {
+async fn put_bodies<'a, C: ConnectionTrait>(
+    db: &C,
+    deliveries: impl Iterator<Item = &'a Delivery>,
+) -> Result<(), DbErr> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     for delivery in deliveries {
         let size = delivery.body.bytes.len();

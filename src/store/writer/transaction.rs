@@ -20,6 +20,7 @@ use super::statements;
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
 use crate::mail::event::{Announced, Event};
+use crate::store::faults::Fault;
 use crate::store::incoming::{Incoming, WriteFailed};
 use crate::store::{StoreError, columns, metrics as names, trouble};
 
@@ -132,6 +133,7 @@ impl InFlight {
                 body: incoming.body,
                 summary: incoming.summary,
                 parts: incoming.parts,
+                repeat: incoming.repeat,
                 at: None,
             });
         }
@@ -199,6 +201,9 @@ impl<G: Ground> Writer<G> {
 
     /// Opens the transaction that [`Writer::commit`] ends.
     pub(super) async fn transaction(&self) -> Result<DatabaseTransaction, Failure> {
+        if self.faults.lasts(Fault::Away) {
+            return Err(DbErr::Custom("asked to be away".into()).into());
+        }
         Ok(self.db.begin().await?)
     }
 

@@ -7,6 +7,7 @@ mod contents;
 mod failures;
 mod nodes;
 mod outages;
+mod promised;
 mod recovery;
 mod replay;
 mod retention;
@@ -91,6 +92,11 @@ everywhere! {
         a_failed_commit_is_a_refusal
         a_commit_whose_answer_was_lost_is_looked_up
         what_was_refused_does_not_come_back_at_the_next_start;
+    promised:
+        a_repeat_is_a_yes_and_changes_nothing
+        what_was_promised_is_stored_over_quota
+        a_mailbox_that_is_gone_is_left_out_and_named
+        the_database_is_asked_whether_it_takes_what_is_written;
     space:
         a_mailbox_of_100_000_messages_is_listed_by_pages
         a_panic_of_a_caller_does_not_end_the_writer

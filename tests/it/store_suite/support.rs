@@ -13,8 +13,8 @@ use mailroom::mail::summary::Summary;
 use mailroom::mail::time::Timestamp;
 use mailroom::mail::units::Bytes;
 use mailroom::store::{
-    Announce, Config, Faults, Incoming, ListRequest, MessagePage, Part, Position, Replay, Scope, Store, WriteFailed,
-    bodies,
+    Announce, Config, Faults, Incoming, ListRequest, MessagePage, Part, Position, Repeat, Replay, Scope, Store,
+    WriteFailed, bodies,
 };
 
 use crate::support::servers::Database;
@@ -238,6 +238,7 @@ pub fn incoming(to: &[&str], raw: &[u8]) -> (Incoming, tokio::sync::oneshot::Rec
         body: bodies::encode(raw),
         summary: Arc::new(summary),
         parts: to.iter().map(part).collect(),
+        repeat: Repeat::Never,
         done: Box::new(move |result| {
             let _ = answer.send(result);
         }),

@@ -1,0 +1,99 @@
+//! `[broker]`: a queue between SMTP and the store.
+
+use lapin::uri::AMQPUri;
+
+use crate::mail::units::{Bytes, Period};
+use crate::settings::{Check, Wrong};
+
+crate::settings! {
+    /// A RabbitMQ between SMTP and the database: mail is taken as long as it answers, also while the database is away.
+    pub struct BrokerConfig {
+        /// `amqp://user:password@host:5672/vhost` (`amqps://` with TLS, its certificate checked against the public
+        /// authorities; a `/` in the name of the vhost is `%2f`). Empty: mail goes straight to the database.
+        pub url: String = String::new(),
+        /// What the names of the queues begin with. Nodes of one installation have the same, installations that share a
+        /// RabbitMQ have different ones.
+        pub prefix: String = "mailroom".into(),
+        /// Queues that mailboxes are shared out to. The first node fixes the number; one that asks for another does not
+        /// start. More let more nodes take part.
+        pub queues: u16 = 16,
+        /// Deliveries that a node has of a queue at one time before they are in the database. More fill its batches better;
+        /// each holds up to 256 KiB of memory (larger messages have a queue of their own, of which a node has 4).
+        pub prefetch: u16 = 100,
+        /// Times that a message may fail by itself before it is put to the dead letters.
+        pub delivery_limit: u16 = 20,
+        /// How long the broker may take to say that it has a message; later it is answered 451.
+        pub confirm_timeout: Period = Period::secs(10),
+        /// Bytes of messages that wait for the broker at one time; more are answered 451.
+        pub max_unconfirmed: Bytes = Bytes::mib(128),
+    }
+}
+
+const URL: &str = "amqp://user:password@host:5672/vhost, amqps://…, or \"\" to go without";
+
+impl Check for BrokerConfig {
+    fn check(&self, wrong: &mut Wrong) {
+        if self.is_used() {
+            // The reason and not the text, which may have a password.
+            if let Err(why) = self.url.parse::<AMQPUri>() {
+                wrong.refuse_text("url", &why, URL);
+            }
+        }
+        if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.bytes().all(is_name) {
+            wrong.refuse_text("prefix", &self.prefix, "1 to 64 letters, digits, '.', '-' and '_'");
+        }
+        wrong.within("queues", self.queues, 1, 256);
+        wrong.within("prefetch", self.prefetch, 1, 10_000);
+        wrong.within("delivery_limit", self.delivery_limit, 1, 10_000);
+        wrong.least("confirm_timeout", self.confirm_timeout, Period::millis(100));
+        wrong.least("max_unconfirmed", self.max_unconfirmed, Bytes::mib(1));
+    }
+}
+
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
+}
+
+impl BrokerConfig {
+    /// Whether there is a broker.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    /// Where it is, without user and password.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.url.parse::<AMQPUri>() {
+            Ok(uri) => format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost),
+            Err(_) => "[broker] url".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_url_is_refused_without_showing_its_password() {
+        let config = |url: &str| BrokerConfig { url: url.into(), ..BrokerConfig::default() };
+        for url in ["", "amqp://guest:guest@127.0.0.1:5672/%2f", "amqps://mq.example"] {
+            assert_eq!(Wrong::of(&config(url)), [], "{url}");
+        }
+        for url in ["http://a:secret@b", "mq.example", "amqp://u:secret@h:notaport"] {
+            let wrong = Wrong::of(&config(url));
+            assert_eq!(wrong.len(), 1, "{url}");
+            assert!(!wrong[0].1.contains("secret"), "{wrong:?}");
+        }
+        assert_eq!(config("amqp://u:secret@mq.example/v").place(), "amqp://mq.example:5672/v");
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for (prefix, good) in [("mailroom", true), ("a.b-c_1", true), ("", false), ("a b", false), ("a/b", false)] {
+            let config = BrokerConfig { prefix: prefix.into(), ..BrokerConfig::default() };
+            assert_eq!(Wrong::of(&config).is_empty(), good, "{prefix}");
+        }
+    }
+}

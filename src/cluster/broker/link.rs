@@ -1,0 +1,64 @@
+//! A connection to the broker.
+
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+
+use super::config::BrokerConfig;
+
+/// A broker that says nothing for two of these is gone. Shorter than its own default, which is a minute.
+const HEARTBEAT: u16 = 10;
+/// For TCP, TLS and the broker's greeting.
+const CONNECT: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NoLink {
+    #[error("[broker] url: {0}")]
+    Url(String),
+    #[error("it does not answer")]
+    Silent,
+    #[error("{0}")]
+    Refused(#[from] lapin::Error),
+}
+
+/// Connects, once. `name` is what the broker shows of the connection.
+///
+/// # Errors
+/// [`NoLink`].
+pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, NoLink> {
+    let mut uri: AMQPUri = config.url.parse().map_err(NoLink::Url)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    let properties = ConnectionProperties::default().with_connection_name(format!("mailroom {name}").into());
+    match tokio::time::timeout(CONNECT, Connection::connect_uri(uri, properties)).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => Err(NoLink::Silent),
+    }
+}
+
+/// Pauses between attempts: longer and longer, never quite the same on two nodes.
+#[derive(Debug)]
+pub struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pauses {
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause.mul_f64(rand::random_range(0.75..1.0))
+    }
+
+    /// It worked: the next pause is short again.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}

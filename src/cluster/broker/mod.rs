@@ -1,0 +1,213 @@
+//! A queue between SMTP and the store: RabbitMQ. With it mail is taken while the database is away.
+//!
+//! [`Broker`] is what `app` starts. Its [`publisher`] is the [`Outlet`] of received mail: 250 once the broker confirmed it. On every
+//! [`node`] [`consumer`]s take from the queues ([`topology`]) and hand the deliveries ([`message`]) to the store, which looks each id up in
+//! its transaction; they acknowledge after the commit ([`window`]) and rest while the database is away ([`monitor`]). What cannot be
+//! stored goes to the dead letters, and [`dead`] brings it back. [`examine`] is for `doctor`. All of it runs on one thread with a
+//! runtime of its own, beside the threads of the client library, which alone is named here.
+
+pub mod config;
+pub mod consumer;
+pub mod dead;
+pub mod examine;
+pub mod link;
+pub mod message;
+pub mod metrics;
+pub mod monitor;
+pub mod node;
+pub mod publisher;
+pub mod topology;
+pub mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+pub use config::BrokerConfig;
+
+use crate::store::{Outlet, Store};
+use publisher::Publisher;
+use topology::Trouble;
+
+/// How long a start waits for the broker before it goes on without.
+const START: Duration = Duration::from_secs(5);
+
+/// How the broker is, as this node sees it.
+#[derive(Debug, Default)]
+pub struct Condition {
+    /// Why it takes nothing; none while it does.
+    trouble: Mutex<Link>,
+    waiting: AtomicU64,
+    dead: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+enum Link {
+    #[default]
+    Starting,
+    None,
+    Blocked(String),
+    Away(String),
+}
+
+impl Condition {
+    fn connected(&self) {
+        *self.trouble.lock() = Link::None;
+        ::metrics::gauge!(metrics::CONNECTED).set(1.0);
+        tracing::info!("the broker takes messages");
+    }
+
+    fn blocked(&self, why: &str) {
+        *self.trouble.lock() = Link::Blocked(why.to_owned());
+        ::metrics::gauge!(metrics::CONNECTED).set(0.0);
+        tracing::error!(reason = why, "the broker takes no messages: mail is answered 451");
+    }
+
+    fn lost(&self, why: &str) {
+        let before = std::mem::replace(&mut *self.trouble.lock(), Link::Away(why.to_owned()));
+        ::metrics::gauge!(metrics::CONNECTED).set(0.0);
+        if !matches!(before, Link::Away(_)) {
+            tracing::error!(reason = why, "the broker is away: mail is answered 451");
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(*self.trouble.lock(), Link::Blocked(_))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match &*self.trouble.lock() {
+            Link::None => None,
+            Link::Starting => Some("connecting".into()),
+            Link::Blocked(why) => Some(format!("takes no messages: {why}")),
+            Link::Away(why) => Some(format!("away: {why}")),
+        }
+    }
+
+    fn depths(&self, waiting: u64, dead: u64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.dead.store(dead, Ordering::Relaxed);
+    }
+}
+
+/// For health and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// Why it takes no messages; none when it does.
+    pub trouble: Option<String>,
+    /// Messages that wait for the database, in all queues, a few seconds ago.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Bytes that wait for the broker's answer.
+    pub unconfirmed_bytes: u64,
+    /// Taking from the queues rests because the database is away.
+    pub database_away: bool,
+}
+
+/// The running broker of a node.
+pub struct Broker {
+    publisher: Publisher,
+    condition: Arc<Condition>,
+    monitor: monitor::Monitor,
+    stop: watch::Sender<bool>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Broker {
+    /// Starts its thread and waits a little for the broker. One that does not answer is tried again for good: mail is 451
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The queues are not what the settings ask for, or the thread cannot be started.
+    pub async fn start(config: BrokerConfig, store: Store) -> anyhow::Result<Self> {
+        let condition = Arc::new(Condition::default());
+        let (publisher, lanes) = Publisher::new(&config, Arc::clone(&condition));
+        let (monitor, watcher) = monitor::watch(store.clone());
+        let (stop, stopped) = watch::channel(false);
+        let (end, ended) = oneshot::channel();
+        let (first, tried) = oneshot::channel();
+        let (publishing, consuming) = (
+            publisher.clone(),
+            node::Consumers {
+                config: config.clone(),
+                store,
+                monitor: monitor.clone(),
+                publisher: publisher.clone(),
+                condition: Arc::clone(&condition),
+            },
+        );
+        let work = async move {
+            let checked = tokio::time::timeout(START, check(&config)).await.unwrap_or(Ok(()));
+            let refused = checked.is_err();
+            let _ = first.send(checked);
+            if refused {
+                return;
+            }
+            let publishing = tokio::spawn(publisher::run(publishing, lanes, config));
+            let watching = tokio::spawn(watcher.run(stopped));
+            consuming.run().await;
+            let _ = watching.await;
+            // Sessions have ended: nobody waits for it any more.
+            publishing.abort();
+            let _ = publishing.await;
+        };
+        let thread = move || {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                runtime.block_on(work);
+                runtime.shutdown_timeout(Duration::from_secs(1));
+            }
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name("broker".into()).spawn(thread)?;
+        match tried.await {
+            Ok(Err(trouble)) => Err(trouble.into()),
+            Ok(Ok(())) => Ok(Self { publisher, condition, monitor, stop, ended: Mutex::new(Some(ended)) }),
+            Err(_) => anyhow::bail!("the broker's thread could not start"),
+        }
+    }
+
+    /// Where received mail goes.
+    #[must_use]
+    pub fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::new(self.publisher.clone())
+    }
+
+    #[must_use]
+    pub fn status(&self) -> BrokerStatus {
+        BrokerStatus {
+            trouble: self.condition.trouble(),
+            waiting: self.condition.waiting.load(Ordering::Relaxed),
+            dead: self.condition.dead.load(Ordering::Relaxed),
+            unconfirmed_bytes: self.publisher.unconfirmed(),
+            database_away: self.monitor.mode() == monitor::Mode::Rest,
+        }
+    }
+
+    /// Ends: what was taken from the broker is stored and acknowledged or handed back, then the connections close. The store
+    /// must still be open.
+    pub async fn stop(&self, limit: Duration) {
+        self.stop.send_replace(true);
+        let ended = self.ended.lock().take();
+        if let Some(ended) = ended
+            && tokio::time::timeout(limit, ended).await.is_err()
+        {
+            tracing::warn!("what was taken from the broker could not be finished in time; it comes again");
+        }
+    }
+}
+
+/// The first look: only what stays wrong is an error.
+async fn check(config: &BrokerConfig) -> Result<(), Trouble> {
+    match link::connect(config, "start").await {
+        Ok(connection) => {
+            let declared = topology::declare(&connection, config).await;
+            let _ = connection.close(200, "checked".into()).await;
+            declared.or_else(|trouble| if trouble.is_lasting() { Err(trouble) } else { Ok(()) })
+        }
+        Err(_) => Ok(()),
+    }
+}

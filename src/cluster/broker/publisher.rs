@@ -1,0 +1,328 @@
+//! Gives deliveries to the broker and tells whoever waits once it has said that it has them.
+//!
+//! Called by whoever hands over a delivery, on any thread; never blocks. A few channels carry them, each in order, many on the
+//! way at once. What cannot be sent now (no connection, a broker that is short of memory or disk, too much on the way) is given
+//! back. Whatever happens to a connection, everyone is answered: what was not confirmed is a refusal, although the broker may have
+//! it. A task of the broker's thread connects again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, Either, FutureExt, select, select_all};
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::config::BrokerConfig;
+use super::link::{self, Pauses};
+use super::message::Mail;
+use super::topology::{self, Names};
+use super::{Condition, metrics as names};
+use crate::mail::id::DeliveryId;
+use crate::store::{Incoming, Outlet, WriteFailed};
+
+/// Channels: the broker works on several at once.
+const CHANNELS: usize = 4;
+/// Messages that may wait for a channel.
+const WAITING: usize = 4_096;
+
+/// Why a message is where it is, and where it came from: headers of the dead letters.
+pub const REASON: &str = "x-mailroom-reason";
+pub const QUEUE: &str = "x-mailroom-queue";
+
+type Done = Box<dyn FnOnce(bool) + Send>;
+
+/// A message on its way.
+pub struct Letter {
+    pub queue: String,
+    pub id: Option<DeliveryId>,
+    pub data: Vec<u8>,
+    /// For the dead letters: why, and the queue it was in.
+    pub dead: Option<(String, String)>,
+    /// Told whether the broker has it.
+    pub done: Done,
+}
+
+struct Sending {
+    letter: Letter,
+    done: Answer,
+    until: Instant,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Says no if nobody says yes.
+struct Answer(Option<Done>);
+
+impl Answer {
+    fn give(&mut self, has: bool) {
+        if let Some(done) = self.0.take() {
+            done(has);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            refused("lost");
+        }
+        self.give(false);
+    }
+}
+
+fn refused(reason: &'static str) {
+    metrics::counter!(names::REFUSED, "reason" => reason).increment(1);
+}
+
+/// See the module. A cheap handle.
+#[derive(Clone)]
+pub struct Publisher {
+    names: Names,
+    lanes: Arc<[mpsc::Sender<Sending>]>,
+    room: Arc<Semaphore>,
+    /// All of it, in bytes.
+    space: usize,
+    timeout: Duration,
+    ready: Arc<AtomicBool>,
+    condition: Arc<Condition>,
+}
+
+/// Where the lanes end.
+pub struct Lanes(Vec<mpsc::Receiver<Sending>>);
+
+impl Publisher {
+    pub fn new(config: &BrokerConfig, condition: Arc<Condition>) -> (Self, Lanes) {
+        let (lanes, ends): (Vec<_>, Vec<_>) = (0..CHANNELS).map(|_| mpsc::channel(WAITING / CHANNELS)).unzip();
+        let space = config.max_unconfirmed.as_usize().min(Semaphore::MAX_PERMITS);
+        let publisher = Self {
+            names: Names::new(config),
+            lanes: lanes.into(),
+            room: Arc::new(Semaphore::new(space)),
+            space,
+            timeout: config.confirm_timeout.0,
+            ready: Arc::default(),
+            condition,
+        };
+        (publisher, Lanes(ends))
+    }
+
+    /// Whether the broker takes messages now.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait for the broker's answer.
+    pub fn unconfirmed(&self) -> u64 {
+        (self.space - self.room.available_permits()) as u64
+    }
+
+    /// Sends a letter; its `done` is told what became of it, at once when it cannot be sent now.
+    pub fn send(&self, letter: Letter) {
+        let permit = self.permit(letter.data.len());
+        match permit.and_then(|permit| Some((permit, self.slot(&letter.queue)?))) {
+            Some((permit, slot)) => self.put(slot, permit, letter),
+            None => (letter.done)(false),
+        }
+    }
+
+    /// Room for so many bytes; none while the broker does not take any.
+    fn permit(&self, size: usize) -> Option<OwnedSemaphorePermit> {
+        if !self.ready.load(Ordering::Relaxed) {
+            refused(if self.condition.is_blocked() { "blocked" } else { "away" });
+            return None;
+        }
+        // One alone may be larger than all the room there is.
+        let size = u32::try_from(size.min(self.space)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(size).ok();
+        if permit.is_none() {
+            refused("full");
+        }
+        permit
+    }
+
+    /// A place in the lane of this queue: what goes to one queue stays in order.
+    fn slot(&self, queue: &str) -> Option<mpsc::Permit<'_, Sending>> {
+        let lane = usize::try_from(crc32fast::hash(queue.as_bytes())).unwrap_or(0) % self.lanes.len().max(1);
+        let slot = self.lanes.get(lane).and_then(|lane| lane.try_reserve().ok());
+        if slot.is_none() {
+            refused("full");
+        }
+        slot
+    }
+
+    fn put(&self, slot: mpsc::Permit<'_, Sending>, permit: OwnedSemaphorePermit, mut letter: Letter) {
+        let done = std::mem::replace(&mut letter.done, Box::new(|_| ()));
+        slot.send(Sending { letter, done: Answer(Some(done)), until: Instant::now() + self.timeout, permit });
+    }
+}
+
+impl Outlet for Publisher {
+    fn append(&self, incoming: Incoming) -> Result<(), Box<Incoming>> {
+        let Some(first) = incoming.parts.first() else { return Err(Box::new(incoming)) };
+        // What it will be, near enough: the text is shorter by then.
+        let size = incoming.body.bytes.len() + incoming.summary.text.len() / 2 + 1_024;
+        let queue = self.names.of(&first.mailbox, size);
+        let Some(permit) = self.permit(size) else { return Err(Box::new(incoming)) };
+        let Some(slot) = self.slot(&queue) else { return Err(Box::new(incoming)) };
+        let Incoming { id, received_at, envelope, body, summary, parts, done, repeat: _ } = incoming;
+        let data = Mail { id, received_at, envelope, parts, summary, body }.encode();
+        let done = Box::new(move |has: bool| done(if has { Ok(()) } else { Err(WriteFailed::Failed) }));
+        self.put(slot, permit, Letter { queue, id: Some(id), data, dead: None, done });
+        Ok(())
+    }
+}
+
+/// Keeps a connection for publishing, until it is aborted.
+pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig) {
+    let mut pauses = Pauses::default();
+    loop {
+        let why = match open(&config).await {
+            Ok((connection, channels)) => {
+                pauses.reset();
+                publisher.condition.connected();
+                serve(&publisher, &connection, channels, &mut lanes).await
+            }
+            Err(why) => why,
+        };
+        publisher.ready.store(false, Ordering::Relaxed);
+        publisher.condition.lost(&why);
+        // What waited for a channel was lost with it; dropping it answers.
+        for lane in &mut lanes.0 {
+            while lane.try_recv().is_ok() {}
+        }
+        tokio::time::sleep(pauses.pause()).await;
+    }
+}
+
+async fn open(config: &BrokerConfig) -> Result<(Connection, Vec<Channel>), String> {
+    let connection = link::connect(config, "publisher").await.map_err(|error| error.to_string())?;
+    topology::declare(&connection, config).await.map_err(|trouble| trouble.to_string())?;
+    let mut channels = Vec::with_capacity(CHANNELS);
+    for _ in 0..CHANNELS {
+        let channel = connection.create_channel().await.map_err(|error| error.to_string())?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
+        channels.push(channel);
+    }
+    Ok((connection, channels))
+}
+
+/// Sends what comes until the connection or one of its channels fails; returns why.
+async fn serve(publisher: &Publisher, connection: &Connection, channels: Vec<Channel>, lanes: &mut Lanes) -> String {
+    let events = connection.events_listener();
+    publisher.ready.store(true, Ordering::Relaxed);
+    let lanes = channels.into_iter().zip(&mut lanes.0).map(|(channel, lane)| carry(channel, lane).boxed());
+    let lanes = select_all(lanes);
+    let minded = mind(publisher, events);
+    match select(std::pin::pin!(minded), lanes).await {
+        Either::Left((why, _)) => why,
+        Either::Right(((why, _, rest), _)) => {
+            // Dropping them answers everyone.
+            drop(rest);
+            why.to_string()
+        }
+    }
+}
+
+/// Heeds what the broker says of the connection; ends when it is lost.
+async fn mind(publisher: &Publisher, events: impl futures_util::Stream<Item = Event>) -> String {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => {
+                publisher.ready.store(false, Ordering::Relaxed);
+                publisher.condition.blocked(&reason);
+            }
+            Event::ConnectionUnblocked => {
+                publisher.condition.connected();
+                publisher.ready.store(true, Ordering::Relaxed);
+            }
+            Event::Error(error) => return error.to_string(),
+            _ => {}
+        }
+    }
+    "the connection ended".into()
+}
+
+/// Sends the messages of one lane in order and waits for the answers to all of them at once; ends with the channel.
+async fn carry(channel: Channel, lane: &mut mpsc::Receiver<Sending>) -> lapin::Error {
+    let mut open: FuturesUnordered<BoxFuture<'static, Option<lapin::Error>>> = FuturesUnordered::new();
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            Some(outcome) = open.next(), if !open.is_empty() => outcome,
+            sending = lane.recv() => {
+                let Some(sending) = sending else { return lapin::ErrorKind::FutureCompleted.into() };
+                let mut publishing = publish(channel.clone(), sending).boxed();
+                // The first poll puts it behind the one before; the others only wait.
+                match futures_util::poll!(&mut publishing) {
+                    std::task::Poll::Ready(outcome) => outcome,
+                    std::task::Poll::Pending => {
+                        open.push(publishing);
+                        None
+                    }
+                }
+            }
+        };
+        if let Some(error) = outcome {
+            return error;
+        }
+    }
+}
+
+/// Sends one message and tells its sender; an error is the channel's.
+async fn publish(channel: Channel, sending: Sending) -> Option<lapin::Error> {
+    let Sending { letter, mut done, until, permit } = sending;
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let (queue, properties) = (ShortString::from(letter.queue.as_str()), properties(&letter));
+    metrics::counter!(names::PUBLISHED).increment(1);
+    let confirmed = async { channel.basic_publish("".into(), queue, options, &letter.data, properties).await?.await };
+    let mut confirmed = std::pin::pin!(confirmed);
+    let outcome = match tokio::time::timeout_at(until, &mut confirmed).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            refused("timeout");
+            done.give(false);
+            // It takes room until it is known what became of it.
+            confirmed.await
+        }
+    };
+    drop(permit);
+    match outcome {
+        Ok(Confirmation::Ack(None)) => {
+            metrics::counter!(names::CONFIRMED).increment(1);
+            done.give(true);
+            None
+        }
+        Ok(Confirmation::Ack(Some(_))) => refuse(&mut done, "returned"),
+        Ok(_) => refuse(&mut done, "nack"),
+        Err(error) => Some(error),
+    }
+}
+
+fn refuse(done: &mut Answer, reason: &'static str) -> Option<lapin::Error> {
+    refused(reason);
+    done.give(false);
+    None
+}
+
+fn properties(letter: &Letter) -> BasicProperties {
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/vnd.mailroom.delivery".into())
+        .with_timestamp(u64::try_from(crate::clock::now_micros() / 1_000_000).unwrap_or(0));
+    if let Some(id) = letter.id {
+        properties = properties.with_message_id(id.to_string().into());
+    }
+    if let Some((reason, queue)) = &letter.dead {
+        let mut headers = FieldTable::default();
+        headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));
+        headers.insert(QUEUE.into(), AMQPValue::LongString(queue.as_str().into()));
+        properties = properties.with_headers(headers);
+    }
+    properties
+}

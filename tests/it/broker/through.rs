@@ -1,0 +1,160 @@
+//! The way through, and a broker that does not take what it is given.
+
+use std::time::Duration;
+
+use mailroom::app::{App, Extras};
+use rustix::process::Signal;
+
+use super::*;
+
+#[actix::test]
+async fn mail_goes_through_the_broker_in_order() {
+    let url = shared().fresh();
+    let server = server(&url, |_| {}).await;
+    let mut sent = Vec::new();
+    for n in 0..30 {
+        let subject = format!("number {n}");
+        assert!(send(server.smtp_address(), &["a@example.com", "b@example.com"], &subject).await.starts_with("250 "));
+        sent.push(subject);
+    }
+    has(&server.api(), "a@example.com", &sent).await;
+    has(&server.api(), "b@example.com", &sent).await;
+    let large = message("large", &"0123456789abcdefghijklmnopqrstuvwxyz".repeat(20_000));
+    let noise: String =
+        (0..500_000u32).map(|n| char::from(b'!' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 90)).collect();
+    server.deliver("c@example.com", &large).await;
+    server
+        .deliver(
+            "c@example.com",
+            &message(
+                "noise",
+                &noise
+                    .as_bytes()
+                    .chunks(900)
+                    .map(|line| String::from_utf8_lossy(line).replace('.', "-"))
+                    .collect::<Vec<_>>()
+                    .join("\r\n"),
+            ),
+        )
+        .await;
+    until("large messages are there", async || all_subjects(&server.api(), "c@example.com").await.len() == 2).await;
+    let queues = Queues::of(&url).await;
+    until("nothing is left", async || queues.waiting().await == 0).await;
+    assert_eq!(queues.dead().await, 0);
+    server.stop().await;
+}
+
+#[actix::test]
+async fn without_a_broker_mail_is_refused_until_it_is_back() {
+    let mut rabbit = RabbitMq::start();
+    let url = rabbit.url("%2f");
+    let server =
+        server(&url, |config| config.broker.confirm_timeout = mailroom::mail::units::Period::millis(500)).await;
+    assert!(send(server.smtp_address(), &["a@example.com"], "before").await.starts_with("250 "));
+    has(&server.api(), "a@example.com", &["before".into()]).await;
+
+    // It has the message, perhaps, and does not say so.
+    rabbit.pause();
+    let reply = send(server.smtp_address(), &["paused@example.com"], "paused").await;
+    assert!(reply.starts_with("451 "), "{reply}");
+    rabbit.resume();
+    until("mail is taken again", async || {
+        send(server.smtp_address(), &["b@example.com"], "resumed").await.starts_with("250 ")
+    })
+    .await;
+    assert!(all_subjects(&server.api(), "paused@example.com").await.len() <= 1);
+
+    rabbit.kill();
+    let reply = send(server.smtp_address(), &["a@example.com"], "killed").await;
+    assert!(reply.starts_with("451 "), "{reply}");
+    assert!(status(&server).trouble.is_some());
+    rabbit.launch();
+    rabbit.ready().await;
+    until("mail is taken again", async || {
+        send(server.smtp_address(), &["c@example.com"], "after").await.starts_with("250 ")
+    })
+    .await;
+    until("it is stored", async || !all_subjects(&server.api(), "c@example.com").await.is_empty()).await;
+    server.stop().await;
+}
+
+#[actix::test]
+async fn a_broker_that_is_short_of_memory_takes_nothing() {
+    let mut rabbit = RabbitMq::start();
+    let url = rabbit.url("%2f");
+    let server = server(&url, |_| {}).await;
+    rabbit.control(["set_vm_memory_high_watermark", "absolute", "1MB"]);
+    // The first message after an alarm tells the broker that this connection sends.
+    until("mail is refused", async || {
+        send(server.smtp_address(), &["a@example.com"], "short").await.starts_with("451 ")
+            && status(&server).trouble.is_some_and(|trouble| trouble.contains("memory"))
+    })
+    .await;
+    let doctor = doctor(&url).await;
+    assert!(doctor.contains("FAIL  broker") && doctor.contains("takes no messages"), "{doctor}");
+    rabbit.control(["set_vm_memory_high_watermark", "0.8"]);
+    until("mail is taken again", async || {
+        send(server.smtp_address(), &["b@example.com"], "enough").await.starts_with("250 ")
+    })
+    .await;
+    has(&server.api(), "b@example.com", &["enough".into()]).await;
+    server.stop().await;
+    rabbit.signal(Signal::CONT);
+    rabbit.stop();
+}
+
+#[actix::test]
+async fn the_number_of_queues_is_fixed_by_the_first() {
+    let url = shared().fresh();
+    let first = server(&url, |config| config.broker.queues = 4).await;
+    let mut config = first.config.clone();
+    config.runtime.data = first.data.path().join("other");
+    config.broker.queues = 8;
+    let recorder = mailroom::telemetry::Recorder::detached().unwrap();
+    let extras = Extras { recorder: Some(recorder), ..Extras::default() };
+    let refused = App::start(config, extras).await.err().expect("it does not start");
+    assert!(
+        format!("{refused:#}").contains("queues = 8, but the queues of \"mailroom\" were made for 4"),
+        "{refused:#}"
+    );
+    first.stop().await;
+    let doctor = doctor(&url).await;
+    assert!(doctor.contains("FAIL  broker") && doctor.contains("were made for 4"), "{doctor}");
+}
+
+#[actix::test]
+async fn doctor_looks_at_the_broker_and_makes_nothing() {
+    let url = shared().fresh();
+    let before = doctor(&url).await;
+    assert!(before.contains("ok    broker") && before.contains("serve makes 19 queues"), "{before}");
+    let vhost = url.rsplit_once('/').unwrap().1;
+    assert_eq!(shared().control(["list_queues", "-p", vhost, "name", "--no-table-headers"]), "");
+    server(&url, |_| {}).await.stop().await;
+    let after = doctor(&url).await;
+    assert!(after.contains("ok    broker") && after.contains("takes messages; 0 wait"), "{after}");
+    let away = doctor("amqp://guest:secret@127.0.0.1:1/x").await;
+    assert!(away.contains("FAIL  broker") && !away.contains("secret"), "{away}");
+}
+
+async fn doctor(url: &str) -> String {
+    let mut command = super::dead::program(url);
+    let data = tempfile::tempdir().unwrap();
+    command.args(["doctor", "--data"]).arg(data.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[actix::test]
+async fn a_stop_finishes_what_was_taken() {
+    let url = shared().fresh();
+    let server = server(&url, |_| {}).await;
+    let senders = Senders::start(4, &[server.smtp_address()]);
+    senders.more(50).await;
+    let log = senders.stop().await;
+    let began = std::time::Instant::now();
+    let data = server.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let server = TestServer::on(data, |config| config.broker.url = url.clone()).await;
+    log.is_stored(&server.api()).await;
+    server.stop().await;
+}
