@@ -163,11 +163,13 @@ impl App {
     pub async fn stop(self) {
         let began = self.begin_to_leave();
         let left = || self.stop_within.saturating_sub(began.elapsed());
-        let limit = left() / 3 * 2;
-        let (ended, ()) = tokio::join!(self.sessions.drain(limit), self.web.stop(limit));
+        let limit = left() / 3;
+        let (ended, ()) = tokio::join!(self.sessions.drain(limit), self.web.close_port(limit));
         if !ended {
             tracing::warn!("some SMTP sessions did not end in time and are cut off");
         }
+        // Now that everything is stored that was promised, sockets hear of it before they are closed.
+        self.web.stop(left() / 3 * 2).await;
         self.checks.iter().for_each(AbortHandle::abort);
         if let Some(broker) = &self.broker {
             broker.stop(left() / 2).await;

@@ -147,11 +147,9 @@ impl Web {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Closes the port after a last call, ends event streams, closes sockets with 1012 spread over half of the time,
-    /// finishes requests.
+    /// Ends event streams, closes sockets with 1012 spread over half of the time, finishes requests. The port is closed.
     pub async fn stop(&self, limit: Duration) {
         let until = Instant::now() + limit;
-        self.close_port(limit / 4).await;
         // Nobody who would have to hear it is there any more when this fails.
         let _ = self.stopping.send(true);
         let left = self.sockets.stop(limit / 2, limit / 4 * 3).await;
@@ -166,9 +164,9 @@ impl Web {
 }
 
 impl Web {
-    /// The server's own stop would drop connections that are accepted and not served yet, and would end its threads, on
+    /// Closes the port after a last call. The server's own stop would drop connections that are accepted and not served yet, and would end its threads, on
     /// which the WebSocket clients live.
-    async fn close_port(&self, limit: Duration) {
+    pub async fn close_port(&self, limit: Duration) {
         last_call::ignore_handshakes(&self.port);
         tokio::time::sleep(last_call::GRACE.min(limit)).await;
         self.handle.pause().await;

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use entity::{message, meta};
+use entity::{mailbox, message, meta};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
@@ -24,6 +24,7 @@ use super::rows::{self, Mailboxes};
 use super::segments::{self, Segments, Tail};
 use super::statements::{self, chunks};
 use super::transaction::{Failure, InFlight};
+use crate::mail::address::MailboxKey;
 use crate::store::bodies::record;
 use crate::store::columns::signed;
 use crate::store::config::BodiesConfig;
@@ -169,6 +170,12 @@ impl Ground for Files {
     async fn finish(writer: &mut Writer<Self>) {
         writer.ground.checkpointer.finish(&writer.db).await;
     }
+
+    fn incarnation(writer: &mut Writer<Self>, _: &MailboxKey) -> i64 {
+        writer.head.stamp()
+    }
+
+    fn ended(&mut self, _: &MailboxKey, _: &mailbox::Model) {}
 
     fn mailbox_id(writer: &mut Writer<Self>) -> i64 {
         let id = writer.head.row.next_mailbox;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use entity::mailbox;
 use sea_orm::{DatabaseTransaction, DbErr};
 
 use super::Writer;
@@ -12,6 +13,7 @@ use super::plan::Delivery;
 use super::removal::Old;
 use super::requests::Request;
 use super::transaction::{Failure, InFlight};
+use crate::mail::address::MailboxKey;
 use crate::store::messages::BodyLocation;
 
 /// See the module. Futures run on the writer's own thread.
@@ -68,6 +70,12 @@ pub trait Ground: Sized + 'static {
 
     /// At the end.
     fn finish(writer: &mut Writer<Self>) -> impl Future<Output = ()>;
+
+    /// Which life of its address a new mailbox is: more than any before it had.
+    fn incarnation(writer: &mut Writer<Self>, key: &MailboxKey) -> i64;
+
+    /// A life of this address has ended in this transaction, and an event says so.
+    fn ended(&mut self, key: &MailboxKey, row: &mailbox::Model);
 
     /// A number for a new mailbox.
     fn mailbox_id(writer: &mut Writer<Self>) -> i64;

@@ -229,7 +229,7 @@ impl<G: Ground> Writer<G> {
         mailbox::Model {
             id: G::mailbox_id(self),
             address: Some(key.as_str().to_owned()),
-            incarnation: self.head.stamp(),
+            incarnation: G::incarnation(self, key),
             modseq: 0,
             replay_floor: 0,
             origin,
@@ -249,6 +249,7 @@ impl<G: Ground> Writer<G> {
 
     /// Ends a mailbox: its address is free at once, its messages are removed in the background.
     pub(super) fn end_mailbox(&mut self, key: &MailboxKey, mut row: mailbox::Model) {
+        self.ground.ended(key, &row);
         let place = self.event(&mut row, key, None, |_| Event::MailboxDeleted {});
         self.in_flight.changes.push(change::Model {
             mailbox_id: row.id,

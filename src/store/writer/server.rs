@@ -7,11 +7,12 @@
 //! A commit whose outcome is not known is looked up by its mark, which is put if it is not there: then a commit that is
 //! still on its way finds it and fails.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entity::{body, commit, message, meta};
+use entity::{body, commit, mailbox, message, meta};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
@@ -27,8 +28,9 @@ use super::repeats::Repeats;
 use super::requests::Request;
 use super::statements::{self, chunks};
 use super::transaction::{Failure, InFlight};
+use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
-use crate::store::columns::signed;
+use crate::store::columns::{self, signed};
 use crate::store::faults::Fault;
 use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
@@ -47,6 +49,10 @@ const NEVER: Duration = Duration::from_secs(3_600);
 pub struct Server {
     /// For new mailboxes.
     numbers: Range<i64>,
+    /// Lives that ended in this transaction.
+    ended: HashMap<MailboxKey, i64>,
+    /// A stamp of the stream, from after it was seen which mailboxes are not there.
+    stream: i64,
     /// Messages that lost a row in this transaction.
     gone: Vec<Uuid>,
     /// The mark of this transaction, once its commit was sent.
@@ -57,12 +63,13 @@ pub struct Server {
 
 impl Server {
     /// One for each writer of a node.
-    pub const fn new() -> Self {
-        Self { numbers: 0..0, gone: Vec::new(), batch: None, last: None }
+    pub fn new() -> Self {
+        Self { numbers: 0..0, ended: HashMap::new(), stream: 0, gone: Vec::new(), batch: None, last: None }
     }
 
     fn begin(&mut self) {
         self.gone.clear();
+        self.ended.clear();
         (self.batch, self.last) = (None, None);
     }
 }
@@ -79,7 +86,7 @@ impl Ground for Server {
         let repeats = Repeats::find::<Self, _>(&tx, deliveries).await?;
         let new = deliveries.iter().enumerate().filter(|(index, _)| !repeats.is_repeat(*index));
         put_bodies(&tx, new.map(|(_, delivery)| delivery)).await?;
-        writer.mailboxes.load(&tx, parts().map(|part| &part.mailbox)).await?;
+        writer.load(&tx, parts().map(|part| &part.mailbox)).await?;
         let place = |delivery: &Delivery, _: &[Part], _: &mut Vec<u8>| {
             Some(BodyLocation { segment: 0, offset: 0, length: signed(delivery.body.bytes.len() as u64) })
         };
@@ -106,7 +113,7 @@ impl Ground for Server {
         writer.begin(changes.len()).await?;
         let tx = writer.transaction().await?;
         // In the order of their addresses, as everyone does.
-        writer.mailboxes.load(&tx, changes.iter().filter_map(Request::mailbox)).await?;
+        writer.load(&tx, changes.iter().filter_map(Request::mailbox)).await?;
         Ok(tx)
     }
 
@@ -189,6 +196,17 @@ impl Ground for Server {
 
     async fn finish(_: &mut Writer<Self>) {}
 
+    /// Each end of a life takes a stamp, and was committed before it was seen that nobody lives here. So no life is above the
+    /// stream by more than one.
+    fn incarnation(writer: &mut Writer<Self>, key: &MailboxKey) -> i64 {
+        let ground = &writer.ground;
+        ground.ended.get(key).copied().unwrap_or(0).max(ground.stream) + 1
+    }
+
+    fn ended(&mut self, key: &MailboxKey, row: &mailbox::Model) {
+        self.ended.insert(key.clone(), row.incarnation);
+    }
+
     /// [`Writer::begin`] has made sure that there is one; should there not be, the row of this one conflicts.
     fn mailbox_id(writer: &mut Writer<Self>) -> i64 {
         writer.ground.numbers.next().unwrap_or(0)
@@ -233,6 +251,21 @@ impl Writer<Server> {
         self.ground.numbers = row.next_mailbox - wanted..row.next_mailbox;
         // No other writer has this lot of numbers.
         self.head.writer = Some(row.next_mailbox / NUMBERS);
+        Ok(())
+    }
+
+    /// Locks the mailboxes of `keys` that are there. For those that are not, where the stream stands after that look.
+    async fn load(
+        &mut self,
+        tx: &DatabaseTransaction,
+        keys: impl Iterator<Item = &MailboxKey> + Clone,
+    ) -> Result<(), DbErr> {
+        self.mailboxes.load(tx, keys.clone()).await?;
+        let now = crate::clock::now_micros();
+        if keys.into_iter().any(|key| self.mailboxes.get(key).is_none_or(|row| columns::ended(row, now))) {
+            let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+            self.ground.stream = row.stamp;
+        }
         Ok(())
     }
 
