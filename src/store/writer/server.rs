@@ -200,7 +200,7 @@ impl Ground for Server {
     /// stream by more than one.
     fn incarnation(writer: &mut Writer<Self>, key: &MailboxKey) -> i64 {
         let ground = &writer.ground;
-        ground.ended.get(key).copied().unwrap_or(0).max(ground.stream) + 1
+        std::cmp::max(ground.ended.get(key).copied().unwrap_or(0), ground.stream) + 1
     }
 
     fn ended(&mut self, key: &MailboxKey, row: &mailbox::Model) {
