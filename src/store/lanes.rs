@@ -91,4 +91,9 @@ impl Lanes {
     pub fn first(&self) -> Option<mpsc::WeakSender<Incoming>> {
         self.0.first().map(|lane| lane.deliveries.downgrade())
     }
+
+    /// Every queue of deliveries, for who looks whether the writers are busy.
+    pub fn all(&self) -> Vec<mpsc::WeakSender<Incoming>> {
+        self.0.iter().map(|lane| lane.deliveries.downgrade()).collect()
+    }
 }

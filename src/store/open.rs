@@ -24,6 +24,7 @@ use super::pages::Pages;
 use super::replicas::Replicas;
 use super::search::Search;
 use super::search::indexer::{self, Surroundings};
+use super::search::table::{self, indexer::Around};
 use super::source::Source;
 use super::space::{Seen, Space};
 use super::tokens::TokenCache;
@@ -36,6 +37,7 @@ use super::writer::server::Server;
 use super::writer::transaction::{Head, InFlight};
 use super::writer::{Inbox, Shared, Writer};
 use super::{Bodies, Inner, Store, columns, connect, engine, metrics};
+use crate::mail::query::Spelling;
 
 /// Writers of a node on a database server.
 pub(super) const WRITERS: usize = 4;
@@ -93,13 +95,17 @@ impl Store {
             };
             start(inbox, build).await.map_err(failed)?;
         }
+        let search = match config.search.enabled {
+            true => Some(index_in_database(&source, config, &shared, &lanes)?),
+            false => None,
+        };
         let inner = Inner {
             read,
             replicas: Replicas::new(&replicas, config.database.read_connections),
             lanes,
             searching: searching(config),
             shared,
-            search: None,
+            search,
             bodies: Bodies::Table,
             pages: Pages::new(config.database.list_cache.as_usize()),
             defaults: config.defaults,
@@ -154,6 +160,28 @@ impl Store {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+}
+
+/// Starts to keep the search index in the database.
+fn index_in_database(
+    source: &Source,
+    config: &Config,
+    shared: &Arc<Shared>,
+    lanes: &Lanes,
+) -> Result<Search, OpenError> {
+    let around = Around {
+        source: source.clone(),
+        spelling: match source {
+            Source::Postgres(_) => Spelling::Lexemes,
+            _ => Spelling::Encoded,
+        },
+        lineage: shared.lineage,
+        defaults: config.defaults,
+        queues: lanes.all(),
+        progress: shared.index.clone(),
+    };
+    let failed = |error| OpenError::Io { path: "the thread of the indexer".into(), error };
+    table::indexer::start(around).map_err(failed)
 }
 
 /// Starts to keep the search index.

@@ -129,6 +129,19 @@ pub async fn messages(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec<
     Ok(found)
 }
 
+/// The least stamp that the row of a message at `places` was planned with; none without a message.
+pub async fn lowest(tx: &DatabaseTransaction, places: &[Place]) -> Result<Option<i64>, DbErr> {
+    let backend = tx.get_database_backend();
+    let mut lowest: Option<i64> = None;
+    for places in chunks(places) {
+        let text = joined(backend, "messages", "uid", places.len()).replacen("SELECT t.*", "SELECT MIN(t.stamp)", 1);
+        let found = tx.query_one_raw(Statement::from_sql_and_values(backend, text, values(places))).await?;
+        let found: Option<i64> = found.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
+        lowest = lowest.into_iter().chain(found).min();
+    }
+    Ok(lowest)
+}
+
 /// A join with a list of keys looks each of them up, whatever the number of partitions; a long IN of pairs does not.
 fn joined(backend: DbBackend, table: &str, column: &str, rows: usize) -> String {
     let keys = match backend {

@@ -30,6 +30,7 @@ mod proxies;
 mod receive;
 mod retention;
 mod search;
+mod search_servers;
 mod servers;
 mod slow;
 mod smtp_dialogues;

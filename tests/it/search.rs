@@ -19,12 +19,12 @@ use sea_orm::{ConnectionTrait, Statement};
 use crate::store_suite::support::{Fixture, incoming, key};
 use crate::support::until;
 
-fn delivery(to: &[&str], raw: &str) -> (Incoming, tokio::sync::oneshot::Receiver<Result<(), WriteFailed>>) {
+pub fn delivery(to: &[&str], raw: &str) -> (Incoming, tokio::sync::oneshot::Receiver<Result<(), WriteFailed>>) {
     let (incoming, answer) = incoming(to, raw.as_bytes());
     (Incoming { summary: Arc::new(summarize(raw.as_bytes())), ..incoming }, answer)
 }
 
-async fn put(fixture: &Fixture, to: &[&str], raw: &str) -> DeliveryId {
+pub async fn put(fixture: &Fixture, to: &[&str], raw: &str) -> DeliveryId {
     let (incoming, answer) = delivery(to, raw);
     let id = incoming.id;
     fixture.store.append(incoming).map_err(drop).unwrap();
@@ -32,24 +32,24 @@ async fn put(fixture: &Fixture, to: &[&str], raw: &str) -> DeliveryId {
     id
 }
 
-fn mail(subject: &str, text: &str) -> String {
+pub fn mail(subject: &str, text: &str) -> String {
     format!(
         "From: Ann Müller <ann@sender.test>\r\nTo: Bob <bob@example.com>\r\nSubject: {subject}\r\n\
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\r\n"
     )
 }
 
-async fn indexed(store: &Store) {
+pub async fn indexed(store: &Store) {
     until("the index to be at the head", || async { store.status().index_lag == 0 }).await;
 }
 
-fn request(scope: &Scope, q: &str, limit: u32, page: Option<String>) -> ListRequest {
+pub fn request(scope: &Scope, q: &str, limit: u32, page: Option<String>) -> ListRequest {
     let query = Some(Query::parse(q).unwrap());
     ListRequest { scope: scope.clone(), limit, page, unread: false, since: None, query }
 }
 
 /// All that a search finds, page by page, in its order.
-async fn found_by(store: &Store, scope: &Scope, q: &str, limit: u32) -> Vec<Listed> {
+pub async fn found_by(store: &Store, scope: &Scope, q: &str, limit: u32) -> Vec<Listed> {
     let mut found = Vec::new();
     let mut page = None;
     loop {
@@ -63,7 +63,7 @@ async fn found_by(store: &Store, scope: &Scope, q: &str, limit: u32) -> Vec<List
     }
 }
 
-async fn found(store: &Store, to: &str, q: &str) -> Vec<u64> {
+pub async fn found(store: &Store, to: &str, q: &str) -> Vec<u64> {
     found_by(store, &Scope::Mailbox(key(to)), q, 100).await.iter().map(|item| item.uid).collect()
 }
 
@@ -169,7 +169,7 @@ fn random_query(random: &mut StdRng) -> String {
 }
 
 /// Mail in five mailboxes, some of it to two, some read, some tagged, some deleted.
-async fn fill(fixture: &Fixture, random: &mut StdRng, count: usize) {
+pub async fn fill(fixture: &Fixture, random: &mut StdRng, count: usize) {
     let mut answers = Vec::new();
     for _ in 0..count {
         let boxes = ["box1@example.com", "box2@example.com", "box3@x.example", "東京@example.com", "b@c.example"];
@@ -185,7 +185,7 @@ async fn fill(fixture: &Fixture, random: &mut StdRng, count: usize) {
     }
 }
 
-async fn alter(fixture: &Fixture, random: &mut StdRng) {
+pub async fn alter(fixture: &Fixture, random: &mut StdRng) {
     for listed in found_by(&fixture.store, &Scope::All, "", 1_000).await {
         match random.random_range(0..8) {
             0 => {
@@ -203,7 +203,7 @@ async fn alter(fixture: &Fixture, random: &mut StdRng) {
 }
 
 /// Every query finds what `matches` finds, in order, whatever the size of a page.
-async fn agrees(store: &Store, random: &mut StdRng, queries: usize) -> usize {
+pub async fn agrees(store: &Store, random: &mut StdRng, queries: usize) -> usize {
     let scopes = [Scope::All, Scope::Mailbox(key("box1@example.com")), Scope::Mailbox(key("東京@example.com"))];
     let mut hits = 0;
     for scope in &scopes {

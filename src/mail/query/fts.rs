@@ -4,7 +4,7 @@
 //! The expression finds every message that matches, and maybe others. So what is only nearly answered is left out of an
 //! exclusion, and a group of alternatives of which one cannot be asked for is not asked for at all.
 
-use super::{Column, Phrase, Query, Words};
+use super::{Asked, Column, Phrase, Query, Spelling, Words};
 
 /// Words of one phrase that the index is asked for, the longest: rare enough together.
 const PHRASE_WORDS: usize = 8;
@@ -24,8 +24,8 @@ pub enum Fts {
 }
 
 /// How well the index answers for a phrase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Answer {
     Exact,
     /// It finds more than what matches.
     Nearly,
@@ -37,7 +37,7 @@ impl Query {
     #[must_use]
     pub fn fts(&self) -> Option<Fts> {
         let (mut wanted, mut excluded) = (Vec::new(), Vec::new());
-        for (words, answer) in self.answers() {
+        for (words, answer) in self.answers(None) {
             let any: Vec<String> = words.any.iter().map(Phrase::fts).collect();
             let group = format!("({})", any.join(" OR "));
             match (answer, words.negated) {
@@ -59,22 +59,46 @@ impl Query {
     /// What the index leaves open: the words that [`Query::matches`] is still to be asked for, of each message found.
     #[must_use]
     pub fn unsettled(&self) -> Option<Query> {
-        let open = self.answers().filter(|(_, answer)| *answer != Answer::Exact).map(|(words, _)| words.clone());
-        let words: Vec<Words> = open.collect();
+        self.open(None)
+    }
+
+    /// The text part for the index of a database server; nothing when the query has no words.
+    #[must_use]
+    pub fn asked(&self, spelling: Spelling) -> Option<Asked> {
+        let (mut wanted, mut excluded) = (Vec::new(), Vec::new());
+        for (words, answer) in self.answers(Some(spelling)) {
+            let any: Vec<String> = words.any.iter().map(|phrase| phrase.spelled(spelling)).collect();
+            match (answer, words.negated) {
+                (Answer::Exact, true) => excluded.push(spelling.any(&any)),
+                (Answer::Exact | Answer::Nearly, false) => wanted.push(spelling.any(&any)),
+                (Answer::Nearly | Answer::Not, _) => {}
+            }
+        }
+        (!self.words.is_empty()).then_some(Asked { spelling, wanted, excluded })
+    }
+
+    /// As [`Query::unsettled`], of the index of a database server.
+    #[must_use]
+    pub fn unsettled_by(&self, spelling: Spelling) -> Option<Query> {
+        self.open(Some(spelling))
+    }
+
+    fn open(&self, spelling: Option<Spelling>) -> Option<Query> {
+        let open = self.answers(spelling).filter(|(_, answer)| *answer != Answer::Exact);
+        let words: Vec<Words> = open.map(|(words, _)| words.clone()).collect();
         (!words.is_empty()).then(|| Query { words, filters: Vec::new() })
     }
 
     /// The groups, each with how well the index answers for all of it.
-    fn answers(&self) -> impl Iterator<Item = (&Words, Answer)> {
+    fn answers(&self, spelling: Option<Spelling>) -> impl Iterator<Item = (&Words, Answer)> {
         let mut beginnings = 0;
         self.words.iter().map(move |words| {
             beginnings += words.any.iter().filter(|phrase| phrase.prefix && phrase.tokens.len() == 1).count();
-            let answers = words.any.iter().map(Phrase::answer);
-            let worst = answers.fold(Answer::Exact, |worst, answer| match (worst, answer) {
-                (Answer::Not, _) | (_, Answer::Not) => Answer::Not,
-                (Answer::Nearly, _) | (_, Answer::Nearly) => Answer::Nearly,
-                _ => Answer::Exact,
-            });
+            let answer = |phrase: &Phrase| {
+                let cut = spelling.map_or(Answer::Exact, |spelling| spelling.answer(phrase));
+                phrase.answer().max(cut)
+            };
+            let worst = words.any.iter().map(answer).max().unwrap_or(Answer::Exact);
             let asks = words.any.iter().any(|phrase| phrase.prefix && phrase.tokens.len() == 1);
             (words, if asks && beginnings > BEGINNINGS { Answer::Not } else { worst })
         })
@@ -101,12 +125,26 @@ impl Phrase {
         if let [only] = self.tokens.as_slice() {
             return format!("{column}\"{only}\"{}", if self.prefix { " *" } else { "" });
         }
+        let words: Vec<String> = self.longest().map(|word| format!("\"{word}\"")).collect();
+        format!("{column}({})", words.join(" AND "))
+    }
+
+    /// The same for a database server.
+    fn spelled(&self, spelling: Spelling) -> String {
+        if let [only] = self.tokens.as_slice() {
+            return spelling.one(self.column, only, self.prefix);
+        }
+        let words: Vec<String> = self.longest().map(|word| spelling.one(self.column, word, false)).collect();
+        spelling.all(&words)
+    }
+
+    /// What the index is asked for of several words.
+    fn longest(&self) -> impl Iterator<Item = &String> {
         let whole = self.tokens.len() - usize::from(self.prefix);
         let mut words: Vec<&String> = self.tokens.iter().take(whole).collect();
         words.sort_by_key(|word| (std::cmp::Reverse(word.len()), *word));
         words.dedup();
-        let words: Vec<String> = words.into_iter().take(PHRASE_WORDS).map(|word| format!("\"{word}\"")).collect();
-        format!("{column}({})", words.join(" AND "))
+        words.into_iter().take(PHRASE_WORDS)
     }
 }
 

@@ -63,8 +63,7 @@ impl Query {
     /// Whether a message is found by this query: what the index and the list columns would answer.
     #[must_use]
     pub fn matches(&self, message: &Candidate<'_>) -> bool {
-        self.filters.iter().all(|filter| filter.condition.holds(message.listed) != filter.negated)
-            && (self.words.is_empty() || self.words_match(message))
+        self.filters_hold(message.listed) && (self.words.is_empty() || self.words_match(message))
     }
 
     fn words_match(&self, message: &Candidate<'_>) -> bool {
@@ -84,7 +83,7 @@ impl Query {
 }
 
 impl Condition {
-    fn holds(&self, listed: &Listed) -> bool {
+    pub(super) fn holds(&self, listed: &Listed) -> bool {
         match self {
             Self::HasAttachment => listed.attachments > 0,
             Self::Unread => !listed.is_read,

@@ -1,7 +1,8 @@
 //! The search syntax: what `q` means in lists, in `wait`, in subscriptions and in the dashboard's search box.
 //!
 //! A [`Query`] is read once ([`syntax`]) and then asked in two ways that give the same answer: as conditions for the
-//! store ([`Query::fts`] over an FTS5 index of [`index_columns`], [`Query::filters`] over list columns), and directly
+//! store ([`Query::fts`] over an FTS5 index of [`index_columns`] and [`Query::asked`] over that of a database server,
+//! [`Query::filters`] over list columns), and directly
 //! ([`Query::matches`]) for what is live or not indexed yet. [`tokens`] makes the words for both; a word is never made
 //! elsewhere, which is what keeps the two equal.
 //!
@@ -17,16 +18,19 @@ mod fts;
 mod matches;
 #[cfg(test)]
 mod sample;
+mod spelling;
 mod syntax;
 mod tokens;
 
 pub use distinct::Seen;
 pub use fts::Fts;
 pub use matches::{Candidate, Columns, index_columns};
+pub use spelling::{Asked, Spelling, Tokens};
 pub use syntax::{MAX_QUERY_BYTES, MAX_TERMS, Problem, QueryError};
 pub use tokens::MAX_TEXT_BYTES;
 pub(in crate::mail) use tokens::spaceless;
 
+use super::summary::Listed;
 use super::time::Timestamp;
 
 /// A parsed search: all of its parts must hold. The empty one holds for every message.
@@ -115,6 +119,12 @@ impl Query {
     #[must_use]
     pub fn needs_text(&self) -> bool {
         self.words.iter().flat_map(|words| &words.any).any(|phrase| phrase.column == Column::Any)
+    }
+
+    /// Whether the conditions on list columns hold, those that SQL does not look into (tags) too.
+    #[must_use]
+    pub fn filters_hold(&self, listed: &Listed) -> bool {
+        self.filters.iter().all(|filter| filter.condition.holds(listed) != filter.negated)
     }
 
     /// The conditions on list columns; all of them must hold.

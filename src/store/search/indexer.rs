@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::batch::Bounds;
 use super::index::{Index, Origin, Unfit, is_damage};
 use super::pace::{self, Pace};
-use super::{Progress, Reading, Run, Search, batch, metrics as names};
+use super::{Kept, Progress, Reading, Run, Search, batch, metrics as names};
 use crate::mail::query::Seen;
 use crate::store::config::Defaults;
 use crate::store::connect;
@@ -84,7 +84,7 @@ pub fn start(around: Surroundings) -> std::io::Result<Search> {
             Err(error) => tracing::error!(%error, "the indexer cannot run"),
         }
     })?;
-    Ok(Search { progress, reading, run, thread: parking_lot::Mutex::new(Some(thread)) })
+    Ok(Search { progress, kept: Kept::File(reading), run, thread: parking_lot::Mutex::new(Some(thread)) })
 }
 
 struct Indexer {

@@ -1,6 +1,7 @@
-//! The full-text index: `search.db`, a file of its own that can be lost at any time without losing mail.
+//! The full-text index: `search.db`, a file of its own that can be lost at any time without losing mail, or on a database
+//! server a [`table`] there.
 //!
-//! [`indexer`] follows the store's events on a thread of its own and writes them into the [`index`]; [`page`] answers lists
+//! With a file [`indexer`] follows the store's events on a thread of its own and writes them into the [`index`]; [`page`] answers lists
 //! with words: from the index up to its position, by `Query::matches` beyond it, so that an index that is behind, damaged
 //! or absent makes searches slower and never wrong. Every hit is joined with the rows of the store, so what was deleted or
 //! has ended is never shown. [`seal`] tells whether the file is what was left; otherwise it is made again.
@@ -14,6 +15,7 @@ pub mod metrics;
 pub(crate) mod pace;
 pub(crate) mod page;
 pub(crate) mod seal;
+pub(crate) mod table;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -23,6 +25,8 @@ use parking_lot::{Mutex, RwLock};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
 use tokio::sync::{Notify, watch};
 
+use crate::mail::query::Spelling;
+
 /// What writer, indexer and readers see of each other.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -31,7 +35,7 @@ pub struct Progress {
     /// How many of them are indexed; negative by what was not indexed at the start.
     done: AtomicI64,
     wake: Notify,
-    /// A search met damage: the index is to be made again.
+    /// A search met damage: the file is to be made again. Of an index in the database: the server spoils its words.
     damaged: AtomicBool,
 }
 
@@ -63,10 +67,17 @@ enum Run {
 /// Where readers find the index: none while it is opened or made.
 type Reading = Arc<RwLock<Option<DatabaseConnection>>>;
 
+/// Where the index is.
+enum Kept {
+    File(Reading),
+    /// In the database itself, whose words are spelled so.
+    Table(Spelling),
+}
+
 /// The index as the store holds it. Dropping it ends the indexer and waits for it, at most one batch.
 pub struct Search {
     progress: Arc<Progress>,
-    reading: Reading,
+    kept: Kept,
     run: watch::Sender<Run>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -85,9 +96,18 @@ impl Search {
         self.progress.lag()
     }
 
-    /// The index as it is now; none while there is none to be asked.
+    /// How words are spelled in the database, if that is where the index is and it can be used.
+    fn spelling(&self) -> Option<Spelling> {
+        match self.kept {
+            Kept::Table(spelling) if !self.progress.damaged.load(Ordering::Acquire) => Some(spelling),
+            _ => None,
+        }
+    }
+
+    /// The file as it is now; none while there is none to be asked.
     async fn snapshot(&self) -> Option<Snapshot> {
-        let reading = self.reading.read().clone()?;
+        let Kept::File(reading) = &self.kept else { return None };
+        let reading = reading.read().clone()?;
         let snapshot = async {
             let tx = reading.begin().await?;
             let position = index::position(&tx).await?;
@@ -99,8 +119,10 @@ impl Search {
     /// A search could not be answered from the index: damage has it made again.
     fn failed(&self, error: &DbErr) {
         tracing::warn!(%error, damaged = index::is_damage(error), "the search index did not answer; messages are read instead");
-        if index::is_damage(error) {
-            *self.reading.write() = None;
+        if let Kept::File(reading) = &self.kept
+            && index::is_damage(error)
+        {
+            *reading.write() = None;
             self.progress.damaged.store(true, Ordering::Release);
             self.progress.wake.notify_one();
         }

@@ -20,22 +20,38 @@ use crate::store::{Bodies, Store, StoreError, unavailable};
 /// What may be spent on one page: a message whose text is read costs [`TEXT`] and one more for each [`UNIT`] of its bytes.
 pub(in crate::store) const WORK: usize = 20_000;
 /// One of which only list columns are looked at costs this.
-const LINE: usize = 1;
+pub(super) const LINE: usize = 1;
 const TEXT: usize = 10;
 const UNIT: u64 = 4 << 10;
 /// Work between two looks at what is left.
 const LOT: usize = 2_000;
 /// Candidates fetched at once, at first and at most.
-const FEW: usize = 64;
-const MANY: usize = 1_024;
+pub(super) const FEW: usize = 64;
+pub(super) const MANY: usize = 1_024;
 
 /// A page that is being filled.
 pub(in crate::store) struct Filling {
     pub page: MessagePage,
     limit: usize,
-    spent: usize,
+    pub(super) spent: usize,
     /// What may be spent in all.
-    most: usize,
+    pub(super) most: usize,
+}
+
+/// What is newer than an index: above a stamp, or above a place in the order of the list.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Newer {
+    Stamp(i64),
+    Order(i64),
+}
+
+impl Newer {
+    fn than(self, order: i64, stamp: i64) -> bool {
+        match self {
+            Self::Stamp(least) => stamp > least,
+            Self::Order(least) => order > least,
+        }
+    }
 }
 
 /// Whether there is more to look for.
@@ -85,6 +101,19 @@ impl Store {
         let words = query.fts();
         let index_lag = words.as_ref().and(search).map(super::Search::lag);
         let filling = || Filling::new(MessagePage { index_lag, ..list::empty() }, request.limit, WORK);
+        if let Some(search) = search
+            && let Some(spelling) = search.spelling().filter(|_| words.is_some())
+        {
+            let mut filling = filling();
+            let found = asking.in_table(spelling, &mut filling).await;
+            metrics::histogram!(names::QUERY).record(began.elapsed());
+            match found {
+                Ok(true) => return Ok(filling.page),
+                Ok(false) => {}
+                Err(Failure::Store(error)) => return Err(error),
+                Err(Failure::Index(error)) => search.failed(&error),
+            }
+        }
         if let (Some(search), Some(words)) = (search, words)
             && let Some(snapshot) = search.snapshot().await
         {
@@ -162,39 +191,39 @@ impl Store {
 }
 
 /// Why the index could not fill a page.
-enum Failure {
+pub(super) enum Failure {
     Store(StoreError),
     Index(DbErr),
 }
 
 impl Failure {
-    fn store(error: DbErr) -> Self {
+    pub(super) fn store(error: DbErr) -> Self {
         Self::Store(unavailable(error))
     }
 }
 
 /// A search in one snapshot of the store.
-struct Asking<'a> {
-    store: &'a Store,
-    tx: &'a DatabaseTransaction,
-    of: &'a Of<'a>,
-    request: &'a ListRequest,
-    query: &'a Query,
-    before: Option<i64>,
+pub(super) struct Asking<'a> {
+    pub store: &'a Store,
+    pub tx: &'a DatabaseTransaction,
+    pub of: &'a Of<'a>,
+    pub request: &'a ListRequest,
+    pub query: &'a Query,
+    pub before: Option<i64>,
 }
 
 impl Asking<'_> {
     /// What is newer than the index, then what the index finds.
     async fn indexed(&self, words: &Fts, snapshot: &Snapshot, filling: &mut Filling) -> Result<Goes, Failure> {
-        if self.read(Some(snapshot.position), filling).await.map_err(Failure::Store)? == Goes::Ended {
+        if self.read(Some(Newer::Stamp(snapshot.position)), filling).await.map_err(Failure::Store)? == Goes::Ended {
             return Ok(Goes::Ended);
         }
         filling.most += WORK;
         self.hits(words, snapshot, filling).await
     }
 
-    /// Asks messages one by one, newest first, down to the stamp `newer`, which is left out.
-    async fn read(&self, newer: Option<i64>, filling: &mut Filling) -> Result<Goes, StoreError> {
+    /// Asks messages one by one, newest first, those that are `newer` only.
+    pub(super) async fn read(&self, newer: Option<Newer>, filling: &mut Filling) -> Result<Goes, StoreError> {
         let floor = floor::floor(self.tx, self.of, self.request, self.before).await.map_err(unavailable)?;
         let mut span = Span { before: self.before, floor: floor.map(|floor| floor.order) };
         let mut wanted = FEW;
@@ -204,7 +233,7 @@ impl Asking<'_> {
             let last_lot = lines.len() < wanted;
             span.before = lines.last().map(|line| line.order).or(span.before);
             let fetched = lines.len();
-            lines.retain(|line| newer.is_none_or(|newer| line.stamp > newer));
+            lines.retain(|line| newer.is_none_or(|newer| newer.than(line.order, line.stamp)));
             let reached = lines.len() < fetched;
             if self.store.examine(lines, Some(self.query), filling).await? == Goes::Ended {
                 return Ok(Goes::Ended);
@@ -213,7 +242,7 @@ impl Asking<'_> {
                 return Ok(Goes::On);
             }
             if last_lot {
-                let more = floor.filter(|floor| newer.is_none_or(|newer| floor.stamp > newer));
+                let more = floor.filter(|floor| newer.is_none_or(|newer| newer.than(floor.order, floor.stamp)));
                 filling.page.next = more.map(|floor| list::page_from(floor.order));
                 return Ok(if more.is_some() { Goes::Ended } else { Goes::On });
             }
