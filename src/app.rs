@@ -80,6 +80,7 @@ impl App {
 
         let store = Store::open(&config.store(), Arc::new(announcer), extras.faults).await?;
         status.opened(store.clone());
+        store.start_rounds();
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let policy = Policy::new(&config.mailboxes, &config.domains);

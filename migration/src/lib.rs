@@ -3,6 +3,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m0001_store;
+mod m0003_cold;
 
 /// All migrations in order.
 pub struct Migrator;
@@ -10,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_store::Migration)]
+        vec![Box::new(m0001_store::Migration), Box::new(m0003_cold::Migration)]
     }
 }
 

@@ -60,7 +60,9 @@ const fn of_open(error: &OpenError) -> u8 {
         OpenError::InUse { .. } => TEMPORARY,
         OpenError::Io { .. } | OpenError::Make { .. } | OpenError::NotADirectory { .. } => CANT_CREATE,
         OpenError::Unsupported(_) | OpenError::Url(_) => CONFIG,
-        OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => UNAVAILABLE,
+        OpenError::Cold { .. } | OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => {
+            UNAVAILABLE
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Reads one snapshot of the database, beside a server that may go on, and every record that a row points at, in the order
 //! of their arrival, so that the files are read from front to back. [`bodies`] looks at messages, [`totals`] at mailboxes,
-//! changes and segments, [`around`] at the files beside. Memory does not grow with the mail. Changes nothing.
+//! changes and segments, [`objects`] at object storage, [`around`] at the files beside. Memory does not grow with the mail. Changes nothing.
 
 mod around;
 mod bodies;
+mod objects;
 mod totals;
 
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ use entity::{message, meta, segment};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, TransactionTrait};
 use serde::Serialize;
 
+use self::objects::Objects;
+use super::cold::Cold;
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::{columns, connect};
@@ -94,6 +97,10 @@ pub struct Summary {
     pub gone: u64,
     pub mailboxes: u64,
     pub segments: u64,
+    /// Objects in object storage.
+    pub objects: u64,
+    /// Messages whose body lies there and was not looked at.
+    pub skipped: u64,
     /// Bytes of records that were read.
     pub bytes: u64,
     /// Findings of [`Severity::Damage`].
@@ -126,6 +133,14 @@ pub enum CheckError {
 /// # Errors
 /// When there is nothing to look at, or the database breaks off; what was found until then was told.
 pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    check_but(config, false, watch)
+}
+
+/// The same; with `without_cold` nothing is asked of object storage.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_but(config: &Config, without_cold: bool, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
     let directory = Directory::new(config)?;
     // Another user's database is there, though it cannot be seen.
     if let Err(error) = std::fs::File::open(&directory.database) {
@@ -137,10 +152,16 @@ pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckErr
     }
     let io = |error| CheckError::Io { path: config.data.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
-    runtime.block_on(run(config, directory, watch))
+    runtime.block_on(run(config, directory, without_cold, watch))
 }
 
-async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+async fn run(
+    config: &Config,
+    directory: Directory,
+    without_cold: bool,
+    watch: &mut dyn Watch,
+) -> Result<Summary, CheckError> {
+    let cold = if without_cold { None } else { Cold::open(&config.cold)? };
     let path = directory.database.clone();
     let broken = |error| CheckError::Database { path: path.clone(), error };
     // Before the snapshot: a file that is there now and unknown then is not needed.
@@ -160,7 +181,8 @@ async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Re
         ..Summary::default()
     };
     let segments: HashMap<i64, Used> = segments.into_iter().map(|row| (row.number, Used::new(row))).collect();
-    let mut check = Check { directory, db, tx, meta, defaults, segments, summary, watch };
+    let objects = Objects::load(&tx, cold, without_cold).await.map_err(broken)?;
+    let mut check = Check { directory, db, tx, meta, defaults, segments, objects, summary, watch };
     check.all(&files).await.map_err(broken)?;
     let Check { db, tx, summary, .. } = check;
     tx.commit().await.map_err(broken)?;
@@ -192,6 +214,7 @@ struct Check<'a> {
     meta: meta::Model,
     defaults: super::Defaults,
     segments: HashMap<i64, Used>,
+    objects: Objects,
     summary: Summary,
     watch: &'a mut dyn Watch,
 }
@@ -204,6 +227,7 @@ impl Check<'_> {
         self.unowned().await?;
         self.changes().await?;
         self.segments().await?;
+        self.objects();
         self.files(files).await?;
         self.search().await;
         Ok(())

@@ -34,6 +34,8 @@ pub enum OpenError {
     Url(String),
     #[error("the database at {place} cannot be used: {error}")]
     Server { place: String, error: sea_orm::DbErr },
+    #[error("[cold] url {url:?} cannot be used: {why}")]
+    Cold { url: String, why: String },
     #[error("the database {path} cannot be opened: {error}")]
     Database { path: PathBuf, error: sea_orm::DbErr },
 }

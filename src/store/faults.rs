@@ -19,6 +19,14 @@ pub enum Fault {
     Commit = 16,
     /// COMMIT reports a failure although it happened.
     CommitUnknown = 32,
+    /// Moving bodies to object storage ends where its object is known and not written.
+    ColdBegun = 64,
+    /// The same, where the object was written and no row points there.
+    ColdWritten = 128,
+    /// The same, where the first rows of several lots point there.
+    ColdMoved = 256,
+    /// The same, where an object was removed and its row was not.
+    ColdRemoved = 512,
 }
 
 /// Which faults are armed; clones share them. The default has none.

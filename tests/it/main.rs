@@ -5,6 +5,7 @@ mod api;
 mod backup;
 mod check;
 mod cli;
+mod cold;
 mod crash;
 mod events;
 mod failures;

@@ -54,6 +54,8 @@ pub enum Request {
     Move(Vec<Moving>, Reply<()>),
     /// A step of removing segments in which nothing lives; the answer is how much there was to do.
     DropDead(Reply<usize>),
+    /// A step of moving bodies to object storage.
+    Cold(Cold, Reply<i64>),
     /// The last request: commit what was taken, then stop.
     Close(oneshot::Sender<()>),
 }
@@ -68,7 +70,7 @@ impl Request {
             | Self::Update(key, ..)
             | Self::Delete(key, ..)
             | Self::DeleteThrough(key, ..) => Some(key),
-            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Close(_) => None,
+            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Cold(..) | Self::Close(_) => None,
         }
     }
 }
@@ -87,4 +89,33 @@ pub struct Moving {
     pub from: BodyLocation,
     /// The whole record as it lies on the disk.
     pub bytes: Vec<u8>,
+}
+
+/// What is to be done with the rows of objects; the answer is a number.
+#[derive(Debug)]
+pub enum Cold {
+    /// Makes the row of an object that will be written under this name; answers its number.
+    Begin { name: String },
+    /// Points rows at the object, which has so many `bytes`; answers the bytes of records by those that point there now, or
+    /// `NotFound` when it was given up meanwhile.
+    Place { number: i64, bytes: i64, records: Vec<Placed> },
+    /// Nothing of it is needed.
+    Bury { number: i64 },
+    /// Something of it is needed after all.
+    Raise { number: i64 },
+    /// It is gone.
+    Forget { number: i64 },
+    /// Objects of other histories belong to this one.
+    Adopt,
+    /// What of objects is needed, as it was counted.
+    Counted(Vec<(i64, i64)>),
+}
+
+/// A record in an object, and where rows find it until now.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub id: DeliveryId,
+    /// The length is that of the record in the object too.
+    pub from: BodyLocation,
+    pub offset: i64,
 }
