@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
+use super::archive::ArchiveError;
+use super::export::ExportError;
 use crate::startup::StartError;
 use crate::store::OpenError;
 use crate::store::backup::BackupError;
@@ -49,6 +51,22 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             BackupError::NotEmpty(_) => CANT_CREATE,
             BackupError::Io { .. } => IO,
             BackupError::Missing(_) | BackupError::Database { .. } | BackupError::Segment(_) => UNAVAILABLE,
+        });
+    }
+    if let Some(archive) = cause.downcast_ref() {
+        return Some(match archive {
+            ArchiveError::NoPlace => CONFIG,
+            ArchiveError::NoAge => USAGE,
+            ArchiveError::Busy => TEMPORARY,
+            ArchiveError::Store(_) => UNAVAILABLE,
+        });
+    }
+    if let Some(export) = cause.downcast_ref() {
+        return Some(match export {
+            ExportError::Exists(_) => CANT_CREATE,
+            ExportError::NotAStream | ExportError::Address(..) => USAGE,
+            ExportError::NoMailbox(_) | ExportError::Store(_) => UNAVAILABLE,
+            ExportError::Io { .. } => IO,
         });
     }
     let io = cause.downcast_ref::<io::Error>()?;

@@ -20,6 +20,7 @@ pub mod config;
 pub mod connect;
 pub mod directory;
 pub mod events;
+pub mod export;
 pub mod faults;
 mod floor;
 pub mod incoming;

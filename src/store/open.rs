@@ -243,7 +243,7 @@ async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr
     Ok(Head { row, writer: None })
 }
 
-fn shared(head: &Head, config: &Config) -> Arc<Shared> {
+pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {
     Arc::new(Shared {
         lineage: head.lineage(),
         stamp: AtomicI64::new(head.row.stamp),

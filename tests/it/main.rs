@@ -8,6 +8,7 @@ mod cli;
 mod cold;
 mod crash;
 mod events;
+mod export;
 mod failures;
 mod feeds;
 mod flows;

@@ -40,6 +40,12 @@ impl Lock {
     /// Gives it back.
     pub async fn release(mut self) {
         if let Some(db) = self.0.take() {
+            // The server would notice the end of the connection a moment later.
+            let unlock = match db.get_database_backend() {
+                DbBackend::Postgres => "SELECT pg_advisory_unlock(7233452)",
+                _ => "SELECT RELEASE_LOCK(CONCAT('mailroom-cold-', DATABASE()))",
+            };
+            let _ = db.execute_unprepared(unlock).await;
             let _ = db.close().await;
         }
     }

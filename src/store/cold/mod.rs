@@ -16,6 +16,7 @@ mod tidy;
 mod waiting;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +30,6 @@ use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
 };
 use tokio::sync::Semaphore;
-use uuid::Uuid;
 
 use self::config::{ColdConfig, Location};
 use self::metrics as names;
@@ -49,6 +49,8 @@ pub struct Cold(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     objects: Box<dyn ObjectStore>,
+    /// Where they lie, when that is a directory.
+    directory: Option<PathBuf>,
     /// Its URL, to name it by.
     shown: String,
     turns: Semaphore,
@@ -56,6 +58,8 @@ struct Inner {
     /// Until when searches leave it alone (microseconds since the epoch).
     away_until: AtomicI64,
     up: AtomicBool,
+    /// Names what this process tries the storage with.
+    probe: String,
 }
 
 /// Why something was not read or written.
@@ -78,9 +82,11 @@ impl Cold {
     pub fn open(config: &ColdConfig) -> Result<Option<Self>, OpenError> {
         let wrong = |why: String| OpenError::Cold { url: config.url.clone(), why };
         let location = Location::parse(&config.url).map_err(|possible| wrong(format!("possible: {possible}")))?;
+        let mut directory = None;
         let objects: Box<dyn ObjectStore> = match location {
             None => return Ok(None),
             Some(Location::Directory(path)) => {
+                directory = Some(path.clone());
                 let made = private().recursive(true).create(&path);
                 made.map_err(|error| wrong(format!("the directory cannot be made: {error}")))?;
                 let files = LocalFileSystem::new_with_prefix(&path).map_err(|error| wrong(error.to_string()))?;
@@ -100,11 +106,13 @@ impl Cold {
         names::describe();
         let inner = Inner {
             objects,
+            directory,
             shown: config.url.clone(),
             turns: Semaphore::new(usize::try_from(config.max_reads).unwrap_or(1).max(1)),
             timeout: config.timeout.0,
             away_until: AtomicI64::new(0),
             up: AtomicBool::new(true),
+            probe: probe_name(),
         };
         Ok(Some(Self(Arc::new(inner))))
     }
@@ -120,7 +128,8 @@ impl Cold {
     /// # Errors
     /// What of it failed.
     pub async fn probe(&self) -> Result<(), ColdError> {
-        let name = format!("probe/{}", Uuid::now_v7());
+        // A name for each process: one that ended in between leaves it for the next to write over.
+        let name = format!("probe/{}", self.0.probe);
         let text = Bytes::from_static(b"mailroom was here");
         let tried = async {
             self.put(&name, text.clone()).await?;
@@ -218,11 +227,22 @@ impl Cold {
     /// Removes an object; one that is not there is gone.
     async fn remove(&self, name: &str) -> Result<(), ColdError> {
         let removed = async { self.0.objects.delete(&Path::from(name)).await.map_err(|error| failed(name, &error)) };
+        if let Some(directory) = &self.0.directory {
+            // What the process was writing when it ended.
+            let _ = std::fs::remove_file(directory.join(format!("{name}#1")));
+        }
         match within(WRITING, removed).await {
             Err(ColdError::Missing(_)) => Ok(()),
             removed => removed,
         }
     }
+}
+
+/// The machine and the process.
+fn probe_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    format!("{host}-{}", std::process::id())
 }
 
 async fn within<T>(limit: Duration, what: impl Future<Output = Result<T, ColdError>>) -> Result<T, ColdError> {

@@ -22,12 +22,15 @@ use crate::store::{Bodies, StoreError, columns, unavailable};
 
 /// Rows looked at together.
 const ROWS: u64 = 500;
+/// About what a record has beside the body.
+const AROUND: i64 = 256;
 
 /// A record that may move.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     pub id: DeliveryId,
-    /// Where rows find it now. In a table of the database that is place zero, and the length that of the body there.
+    /// Where rows find it now. In a table of the database that is place zero, and the length about that of the
+    /// record to be.
     pub from: BodyLocation,
     /// About when it came, in microseconds.
     pub at: i64,
@@ -128,7 +131,7 @@ impl Hot<'_> {
             .map_err(unavailable)?;
         let waiting = |(id, length): (Uuid, i64)| {
             let millis = i64::try_from(id.as_u128() >> 80).unwrap_or(i64::MAX);
-            let from = BodyLocation { segment: 0, offset: 0, length };
+            let from = BodyLocation { segment: 0, offset: 0, length: length.saturating_add(AROUND) };
             (Waiting { id: DeliveryId(id), from, at: millis.saturating_mul(1_000) }, Position { id, ..after })
         };
         Ok(rows.into_iter().map(waiting).collect())
