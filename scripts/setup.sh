@@ -39,6 +39,7 @@ need curl curl
 need python3 python3
 if [ "$purpose" = test ]; then
     need swaks swaks
+    need_file python3-venv /usr/lib/python3*/ensurepip/__init__.py
     need strace strace
     need util-linux unshare setsid setpriv
     need bash bash

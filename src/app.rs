@@ -94,6 +94,7 @@ impl App {
         let store = Store::open(&config.store(), cluster.mouth(), extras.faults).await?;
         status.opened(store.clone());
         let reconciles = cluster.opened(&store, &config.redis);
+        store.start_rounds();
         let arbiters: Vec<_> = (0..config.runtime.arbiters.get()).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let broker = broker(&config, &store).await?;

@@ -14,7 +14,12 @@ pub struct Model {
     pub size: i64,
     /// Mailboxes that have the message; the last one that loses it takes the body along.
     pub mailboxes: i32,
+    /// Empty once the body lies in an object.
     pub contents: Vec<u8>,
+    /// The object that has the body's record, and where in it.
+    pub object: Option<i64>,
+    pub object_offset: Option<i64>,
+    pub object_length: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -9,4 +9,5 @@ pub mod commit;
 pub mod mailbox;
 pub mod message;
 pub mod meta;
+pub mod object;
 pub mod segment;

@@ -4,6 +4,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_store;
 mod m0002_search;
+mod m0003_cold;
 
 /// All migrations in order.
 pub struct Migrator;
@@ -11,7 +12,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_store::Migration), Box::new(m0002_search::Migration)]
+        vec![Box::new(m0001_store::Migration), Box::new(m0002_search::Migration), Box::new(m0003_cold::Migration)]
     }
 }
 

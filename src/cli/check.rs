@@ -16,6 +16,9 @@ pub struct Options {
     /// One JSON object a line: what was found, then the summary
     #[arg(long)]
     json: bool,
+    /// Do not read what lies in object storage
+    #[arg(long)]
+    no_cold: bool,
 }
 
 /// Looks at everything and prints what is wrong.
@@ -24,7 +27,7 @@ pub struct Options {
 /// There is nothing to look at, or it cannot be read.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.place.read()?.store();
-    let summary = look(&config, options.json)?;
+    let summary = look(&config, options.json, options.no_cold)?;
     Ok(if summary.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -32,9 +35,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn look(config: &crate::store::Config, json: bool) -> anyhow::Result<Summary> {
+pub fn look(config: &crate::store::Config, json: bool, no_cold: bool) -> anyhow::Result<Summary> {
     let mut printer = Printer::new(json);
-    let summary = check::check(config, &mut printer);
+    let summary = check::check_but(config, no_cold, &mut printer);
     printer.clear();
     let summary = summary?;
     let mut out = std::io::stdout();
@@ -47,12 +50,17 @@ pub fn look(config: &crate::store::Config, json: bool) -> anyhow::Result<Summary
 }
 
 fn tell(summary: &Summary) -> String {
-    let Summary { messages, whole, gone, mailboxes, segments, bytes, damaged } = summary;
+    let Summary { messages, whole, gone, mailboxes, segments, objects, skipped, bytes, damaged } = summary;
     let gone = if *gone == 0 { String::new() } else { format!(", {gone} were deleted meanwhile") };
+    let skipped = match skipped {
+        0 => String::new(),
+        skipped => format!(", {skipped} in object storage were not looked at"),
+    };
+    let objects = if *objects == 0 { String::new() } else { format!(" {objects} objects,") };
     let verdict = if *damaged == 0 { "nothing is damaged".to_owned() } else { format!("{damaged} things are damaged") };
     let mebibytes = bytes >> 20;
     format!(
-        "{whole} of {messages} messages are whole{gone}; {mailboxes} mailboxes, {segments} segments, {mebibytes} MiB read: {verdict}"
+        "{whole} of {messages} messages are whole{gone}{skipped}; {mailboxes} mailboxes, {segments} segments,{objects} {mebibytes} MiB read: {verdict}"
     )
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
+use super::archive::ArchiveError;
+use super::export::ExportError;
 use crate::cluster::broker::topology::Trouble;
 use crate::startup::StartError;
 use crate::store::OpenError;
@@ -56,6 +58,22 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             BackupError::Missing(_) | BackupError::Database { .. } | BackupError::Segment(_) => UNAVAILABLE,
         });
     }
+    if let Some(archive) = cause.downcast_ref() {
+        return Some(match archive {
+            ArchiveError::NoPlace => CONFIG,
+            ArchiveError::NoAge => USAGE,
+            ArchiveError::Busy => TEMPORARY,
+            ArchiveError::Store(_) => UNAVAILABLE,
+        });
+    }
+    if let Some(export) = cause.downcast_ref() {
+        return Some(match export {
+            ExportError::Exists(_) => CANT_CREATE,
+            ExportError::NotAStream | ExportError::Address(..) => USAGE,
+            ExportError::NoMailbox(_) | ExportError::Store(_) => UNAVAILABLE,
+            ExportError::Io { .. } => IO,
+        });
+    }
     let io = cause.downcast_ref::<io::Error>()?;
     Some(if io.kind() == ErrorKind::AddrInUse { UNAVAILABLE } else { IO })
 }
@@ -65,7 +83,9 @@ const fn of_open(error: &OpenError) -> u8 {
         OpenError::InUse { .. } => TEMPORARY,
         OpenError::Io { .. } | OpenError::Make { .. } | OpenError::NotADirectory { .. } => CANT_CREATE,
         OpenError::Unsupported(_) | OpenError::Url(_) | OpenError::Packet { .. } => CONFIG,
-        OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => UNAVAILABLE,
+        OpenError::Cold { .. } | OpenError::Newer { .. } | OpenError::Database { .. } | OpenError::Server { .. } => {
+            UNAVAILABLE
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+mod archive;
 mod backup;
 mod check;
 mod config;
 mod doctor;
 pub mod exit;
+mod export;
 mod migrate;
 mod queue;
 mod serve;
@@ -52,6 +54,10 @@ enum Command {
     /// Look at what lies in the broker, and bring back what could not be stored
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Move the bodies of old messages to object storage now
+    Archive(archive::Options),
+    /// Write messages as mbox, Maildir or eml files, beside a running server or without one
+    Export(export::Options),
     /// Put load on a server and measure it
     #[command(subcommand)]
     Stress(stress::Command),
@@ -85,6 +91,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Check(options)) => check::run(&options),
         Some(Command::Backup(options)) => backup::run(&options),
         Some(Command::Queue(command)) => queue::run(&command).map(|()| ExitCode::SUCCESS),
+        Some(Command::Archive(options)) => archive::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Export(options)) => export::run(&options),
         Some(Command::Stress(command)) => stress::run(&command),
         Some(Command::Sink(options)) => sink::run(&options).map(|()| ExitCode::SUCCESS),
     }

@@ -216,6 +216,17 @@ mod tests {
                 "\"oracle://x\" will not do; possible: \"sqlite:PATH\", \"postgres://…\", \"mysql://…\", or \"\" for mailroom.db in the data directory",
             ),
             ("bodies.compact_below", "500", "500 will not do; possible: 0 to 100"),
+            (
+                "cold.url",
+                "\"gs://x\"",
+                "\"gs://x\" will not do; possible: \"file:///DIRECTORY\", \"s3://BUCKET/PREFIX\", or \"\" for none",
+            ),
+            ("cold.after", "\"30d\"", "30d will not do; possible: \"never\" as long as url is empty"),
+            (
+                "cold.endpoint",
+                "\"minio:9000\"",
+                "\"minio:9000\" will not do; possible: \"https://HOST:PORT\", or \"\" for Amazon's",
+            ),
             ("sockets.silence", "\"30s\"", "30s will not do; possible: more than ping (30s)"),
             (
                 "ops.listen",
@@ -263,11 +274,13 @@ mod tests {
     }
 
     /// Amounts of which nothing at all makes sense.
-    const MAY_BE_NONE: [&str; 13] = [
+    const MAY_BE_NONE: [&str; 15] = [
         "smtp.min_data_rate",
         "database.min_free",
         "database.list_cache",
         "bodies.compact_below",
+        "cold.keep",
+        "cold.repack_below",
         "http.workers",
         "http.mailboxes_per_minute",
         "runtime.drain",

@@ -24,7 +24,7 @@ use crate::inbound::config::{DomainsConfig, MailboxesConfig, SmtpConfig};
 use crate::mail::units::Period;
 use crate::ops::config::OpsConfig;
 use crate::settings::{Check, Section, Wrong};
-use crate::store::{self, BodiesConfig, DatabaseConfig, SearchConfig};
+use crate::store::{self, BodiesConfig, ColdConfig, DatabaseConfig, SearchConfig};
 use crate::telemetry::config::LogConfig;
 
 crate::settings! {
@@ -95,6 +95,7 @@ sections! {
     domains: DomainsConfig,
     database: DatabaseConfig,
     bodies: BodiesConfig,
+    cold: ColdConfig,
     search: SearchConfig,
     redis: RedisConfig,
     limits: LimitsConfig,
@@ -122,6 +123,7 @@ impl Config {
             data: self.runtime.data.clone(),
             database: self.database.clone(),
             bodies: self.bodies.clone(),
+            cold: self.cold.clone(),
             search: self.search.clone(),
             defaults: store::Defaults {
                 message_ttl: mailboxes.message_ttl.0.map(|ttl| ttl.0),

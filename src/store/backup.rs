@@ -11,9 +11,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use entity::{meta, segment};
+use entity::{meta, object, segment};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, Statement};
 
 use super::bodies::segment as files;
 use super::columns::unsigned;
@@ -32,6 +32,10 @@ pub struct Copied {
     pub linked: u64,
     /// Bytes of messages.
     pub bytes: u64,
+    /// Objects in object storage that the copy needs and that were not copied.
+    pub objects: u64,
+    /// Bytes of messages in them.
+    pub cold_bytes: u64,
 }
 
 /// Why there is no copy.
@@ -110,21 +114,22 @@ fn copy(source: &Directory, target: &Path) -> Result<Copied, BackupError> {
     let part = target.join("mailroom.db.part");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(at(target))?;
     let mut tries = 0;
-    let needed = loop {
+    let (needed, objects) = loop {
         tries += 1;
         link_all(&source.bodies, &bodies)?;
-        let needed = runtime.block_on(write_out(&source.database, &part))?;
+        let (needed, objects) = runtime.block_on(write_out(&source.database, &part))?;
         link_all(&source.bodies, &bodies)?;
         let is_needed = |row: &&segment::Model| !row.closed || row.live > 0;
         let missing = needed.iter().filter(is_needed).find(|row| !files::path(&bodies, row.number).exists());
         match missing {
-            None => break needed,
+            None => break (needed, objects),
             Some(row) if tries == TRIES => return Err(BackupError::Segment(row.number)),
             // Begun after the first links and removed before the second.
             Some(_) => std::fs::remove_file(&part).map_err(at(&part))?,
         }
     };
     let copied = settle(&source.bodies, &bodies, &needed)?;
+    let copied = Copied { objects: objects.0, cold_bytes: objects.1, ..copied };
     let format = target.join("format");
     std::fs::write(&format, format!("{FORMAT}\n")).map_err(at(&format))?;
     for path in [&format, &part, &bodies] {
@@ -160,8 +165,9 @@ fn link_all(from: &Path, to: &Path) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Writes the database as of one moment to `to`, marked as a copy; returns the segments that it needs.
-async fn write_out(from: &Path, to: &Path) -> Result<Vec<segment::Model>, BackupError> {
+/// Writes the database as of one moment to `to`, marked as a copy; returns the segments that it needs, and objects
+/// and bytes in object storage.
+async fn write_out(from: &Path, to: &Path) -> Result<(Vec<segment::Model>, (u64, u64)), BackupError> {
     let failed = |error| BackupError::Database { path: from.to_owned(), error };
     let source = connect::reading(from, 1).await.map_err(failed)?;
     let name = to.to_string_lossy().into_owned();
@@ -174,10 +180,17 @@ async fn write_out(from: &Path, to: &Path) -> Result<Vec<segment::Model>, Backup
     let mark = meta::Entity::update_many().col_expr(meta::Column::Restored, Expr::value(true));
     mark.exec(&copy).await.map_err(failed)?;
     let needed = segment::Entity::find().all(&copy).await.map_err(failed)?;
+    let objects = match object::Entity::find().filter(object::Column::Live.gt(0)).all(&copy).await {
+        Ok(objects) => objects,
+        // A database of before there were objects.
+        Err(error) if error.to_string().contains("no such table") => Vec::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    let objects = (objects.len() as u64, unsigned(objects.iter().map(|object| object.live).sum()));
     // One file, without a WAL beside it.
     copy.execute_unprepared("PRAGMA journal_mode = DELETE").await.map_err(failed)?;
     copy.close().await.map_err(failed)?;
-    Ok(needed)
+    Ok((needed, objects))
 }
 
 /// Makes the segments what the database says: those that the server may still write become copies, what is not needed

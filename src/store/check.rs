@@ -2,10 +2,11 @@
 //!
 //! Reads one snapshot of the database, beside a server that may go on, and every record that a row points at, in the order
 //! of their arrival, so that the files are read from front to back. [`bodies`] looks at messages, [`totals`] at mailboxes,
-//! changes and segments, [`around`] at the files beside, [`table`] at the bodies on a database server. Memory does not grow with the mail. Changes nothing.
+//! changes and segments, [`around`] at the files beside, [`mod@objects`] at object storage, [`table`] at the bodies on a database server. Memory does not grow with the mail. Changes nothing.
 
 mod around;
 mod bodies;
+mod objects;
 mod table;
 mod totals;
 
@@ -16,6 +17,8 @@ use entity::{message, meta, segment};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, TransactionTrait};
 use serde::Serialize;
 
+use self::objects::Objects;
+use super::cold::Cold;
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::source::{self, Source};
@@ -96,6 +99,10 @@ pub struct Summary {
     pub gone: u64,
     pub mailboxes: u64,
     pub segments: u64,
+    /// Objects in object storage.
+    pub objects: u64,
+    /// Messages whose body lies there and was not looked at.
+    pub skipped: u64,
     /// Bytes of records that were read.
     pub bytes: u64,
     /// Findings of [`Severity::Damage`].
@@ -128,10 +135,18 @@ pub enum CheckError {
 /// # Errors
 /// When there is nothing to look at, or the database breaks off; what was found until then was told.
 pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+    check_but(config, false, watch)
+}
+
+/// The same; with `without_cold` nothing is asked of object storage.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_but(config: &Config, without_cold: bool, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
     let io = |error| CheckError::Io { path: config.data.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
-        return runtime.block_on(run_on_server(config, &source, watch));
+        return runtime.block_on(run_on_server(config, &source, without_cold, watch));
     }
     let directory = Directory::new(config)?;
     // Another user's database is there, though it cannot be seen.
@@ -142,10 +157,16 @@ pub fn check(config: &Config, watch: &mut dyn Watch) -> Result<Summary, CheckErr
             _ => CheckError::Io { path, error },
         });
     }
-    runtime.block_on(run(config, directory, watch))
+    runtime.block_on(run(config, directory, without_cold, watch))
 }
 
-async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+async fn run(
+    config: &Config,
+    directory: Directory,
+    without_cold: bool,
+    watch: &mut dyn Watch,
+) -> Result<Summary, CheckError> {
+    let cold = if without_cold { None } else { Cold::open(&config.cold)? };
     let path = directory.database.clone();
     let broken = |error| CheckError::Database { path: path.clone(), error };
     // Before the snapshot: a file that is there now and unknown then is not needed.
@@ -153,14 +174,21 @@ async fn run(config: &Config, directory: Directory, watch: &mut dyn Watch) -> Re
     let db = connect::reading(&directory.database, 2).await.map_err(broken)?;
     let tx = db.begin().await.map_err(broken)?;
     let segments = segment::Entity::find().all(&tx).await.map_err(broken)?;
-    let mut check = Check::new(config, directory, db, tx, watch).await.map_err(broken)?;
+    let objects = Objects::load(&tx, cold, without_cold).await.map_err(broken)?;
+    let mut check = Check::new(config, directory, (db, tx), objects, watch).await.map_err(broken)?;
     check.summary.segments = segments.len() as u64;
     check.segments = segments.into_iter().map(|row| (row.number, Used::new(row))).collect();
     check.all(&files).await.map_err(broken)?;
     check.end().await.map_err(broken)
 }
 
-async fn run_on_server(config: &Config, source: &Source, watch: &mut dyn Watch) -> Result<Summary, CheckError> {
+async fn run_on_server(
+    config: &Config,
+    source: &Source,
+    without_cold: bool,
+    watch: &mut dyn Watch,
+) -> Result<Summary, CheckError> {
+    let cold = if without_cold { None } else { Cold::open(&config.cold)? };
     let path = PathBuf::from(source.to_string());
     let broken = |error| CheckError::Database { path: path.clone(), error };
     let db = source.reading(1).await.map_err(broken)?;
@@ -169,7 +197,8 @@ async fn run_on_server(config: &Config, source: &Source, watch: &mut dyn Watch) 
     let bodies = config.data.join("bodies");
     let search = config.data.join("search.db");
     let directory = Directory { root: config.data.clone(), database: path.clone(), bodies, search };
-    let mut check = Check::new(config, directory, db, tx, watch).await.map_err(broken)?;
+    let objects = Objects::load(&tx, cold, without_cold).await.map_err(broken)?;
+    let mut check = Check::new(config, directory, (db, tx), objects, watch).await.map_err(broken)?;
     check.all_in_tables().await.map_err(broken)?;
     check.end().await.map_err(broken)
 }
@@ -198,6 +227,7 @@ struct Check<'a> {
     meta: meta::Model,
     defaults: super::Defaults,
     segments: HashMap<i64, Used>,
+    objects: Objects,
     summary: Summary,
     watch: &'a mut dyn Watch,
 }
@@ -206,8 +236,8 @@ impl<'a> Check<'a> {
     async fn new(
         config: &Config,
         directory: Directory,
-        db: DatabaseConnection,
-        tx: DatabaseTransaction,
+        (db, tx): (DatabaseConnection, DatabaseTransaction),
+        objects: Objects,
         watch: &'a mut dyn Watch,
     ) -> Result<Self, DbErr> {
         let meta = meta::Entity::find_by_id(1).one(&tx).await?;
@@ -217,7 +247,7 @@ impl<'a> Check<'a> {
         let ttl = columns::unsigned(meta.message_ttl);
         defaults.message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
         let summary = Summary { messages: message::Entity::find().count(&tx).await?, ..Summary::default() };
-        Ok(Self { directory, db, tx, meta, defaults, segments: HashMap::new(), summary, watch })
+        Ok(Self { directory, db, tx, meta, defaults, segments: HashMap::new(), objects, summary, watch })
     }
 
     async fn end(self) -> Result<Summary, DbErr> {
@@ -232,6 +262,8 @@ impl Check<'_> {
         self.commits().await?;
         self.messages_in_tables().await?;
         self.bodies_in_table().await?;
+        self.bodies_in_objects().await?;
+        self.objects();
         self.mailboxes().await?;
         self.unowned().await?;
         self.changes().await
@@ -244,6 +276,7 @@ impl Check<'_> {
         self.unowned().await?;
         self.changes().await?;
         self.segments().await?;
+        self.objects();
         self.files(files).await?;
         self.search().await;
         Ok(())

@@ -189,6 +189,13 @@ pub fn listed(row: message::Model, of: &mailbox::Model, key: &MailboxKey, lineag
     }
 }
 
+/// The envelope column, and the recipients in it; none when it is not what this version wrote.
+pub fn envelope(column: &str) -> Option<(Envelope, Vec<String>)> {
+    let EnvelopeColumn(reverse_path, helo, client, protocol, smtputf8, eight_bit, recipients) =
+        serde_json::from_str(column).ok()?;
+    Some((Envelope { reverse_path, helo, client, protocol, smtputf8, eight_bit }, recipients))
+}
+
 /// The row with its envelope; none when the envelope column is not what this version wrote.
 pub fn stored(
     row: message::Model,
@@ -197,10 +204,9 @@ pub fn stored(
     lineage: u32,
     defaults: &Defaults,
 ) -> Option<StoredMessage> {
-    let EnvelopeColumn(reverse_path, helo, client, protocol, smtputf8, eight_bit, recipients) =
-        serde_json::from_str(&row.envelope).ok()?;
+    let (envelope, recipients) = envelope(&row.envelope)?;
     Some(StoredMessage {
-        envelope: Envelope { reverse_path, helo, client, protocol, smtputf8, eight_bit },
+        envelope,
         recipients,
         parse: match row.parse {
             0 => Parse::Whole,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cold::config::ColdConfig;
 use super::directory::database_path;
 use super::mailboxes::WhenFull;
 use super::search::config::SearchConfig;
@@ -86,6 +87,7 @@ pub struct Config {
     pub database: DatabaseConfig,
     pub bodies: BodiesConfig,
     pub search: SearchConfig,
+    pub cold: ColdConfig,
     pub defaults: Defaults,
     /// The largest message that may come (`[smtp] max_message_size`); 0 where it does not matter.
     pub largest: Bytes,

@@ -40,6 +40,8 @@ pub enum OpenError {
          max_allowed_packet in the server, or a smaller max_message_size"
     )]
     Packet { packet: Bytes, needed: Bytes },
+    #[error("[cold] url {url:?} cannot be used: {why}")]
+    Cold { url: String, why: String },
     #[error("the database {path} cannot be opened: {error}")]
     Database { path: PathBuf, error: sea_orm::DbErr },
 }

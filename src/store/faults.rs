@@ -21,6 +21,14 @@ pub enum Fault {
     CommitUnknown = 32,
     /// No transaction can be opened, until it is disarmed.
     Away = 64,
+    /// Moving bodies to object storage ends where its object is known and not written.
+    ColdBegun = 128,
+    /// The same, where the object was written and no row points there.
+    ColdWritten = 256,
+    /// The same, where the first rows of several lots point there.
+    ColdMoved = 512,
+    /// The same, where an object was removed and its row was not.
+    ColdRemoved = 1024,
 }
 
 /// Which faults are armed; clones share them. The default has none.

@@ -10,6 +10,7 @@ use sea_orm::{
 };
 
 use super::bodies::{self, ReadError};
+use super::cold::reader;
 use super::list::living_by_id;
 use super::mailboxes::{Mailbox, MailboxPage};
 use super::messages::{BodyLocation, Scope, StoredMessage};
@@ -191,28 +192,50 @@ impl Store {
         }
     }
 
-    /// The message byte for byte as stored; follows a body that compaction moved (reads the row again, once).
+    /// The message byte for byte as stored; follows a body that moved since its row was read (reads the row again, once).
     ///
     /// # Errors
-    /// `Damaged` names the segment and the place; `NotFound` when the message went meanwhile.
+    /// `Damaged` names the segment or the object and the place; `NotFound` when the message went meanwhile; `Unavailable` when
+    /// it lies in object storage and that is away.
     pub async fn body(&self, message: &StoredMessage) -> Result<bytes::Bytes, StoreError> {
         let id = message.listed.id;
         let Bodies::Files(dir) = &self.inner.bodies else { return self.body_in_table(id).await };
-        let missing = match read_body(dir, message.location, id).await {
-            Ok(raw) => return Ok(raw),
-            Err(error @ ReadError::Damaged { .. }) => return Err(StoreError::Damaged(error.to_string())),
-            Err(missing @ ReadError::Missing(_)) => missing,
+        let lost = match self.body_at(dir, message.location, id).await {
+            Err(lost @ (Lost::Moved(_) | Lost::Object(_))) => lost,
+            read => return read.map_err(StoreError::from),
         };
         let again = self.message(&message.listed.mailbox, id).await?.ok_or(StoreError::NotFound)?;
         if again.location == message.location {
-            return Err(StoreError::Damaged(missing.to_string()));
+            return Err(lost.into());
         }
-        read_body(dir, again.location, id).await.map_err(|error| StoreError::Damaged(error.to_string()))
+        Ok(self.body_at(dir, again.location, id).await?)
+    }
+
+    async fn body_at(&self, dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<bytes::Bytes, Lost> {
+        match reader::object_of(at) {
+            None => read_body(dir, at, id).await.map_err(|error| match error {
+                ReadError::Missing(_) => Lost::Moved(error.to_string()),
+                ReadError::Damaged { .. } => Lost::For(StoreError::Damaged(error.to_string())),
+            }),
+            Some(number) => {
+                self.inner.cold.read(number, (at.offset, at.length), id).await.map_err(|error| match error {
+                    StoreError::NotFound | StoreError::Damaged(_) => Lost::Object(error),
+                    error => Lost::For(error),
+                })
+            }
+        }
     }
 
     /// The readable text of a message whose body lies in the database; empty when it cannot be read.
     pub(super) async fn text_in_table(&self, id: DeliveryId) -> Result<Arc<str>, StoreError> {
-        let raw = match self.body_in_table(id).await {
+        let read = match self.body_row(id).await? {
+            Some(row) => match (row.object, object_place(&row)) {
+                (Some(number), place) => self.inner.cold.soon(number, place, id).await,
+                (None, _) => unpacked(row, id).await,
+            },
+            None => Err(StoreError::NotFound),
+        };
+        let raw = match read {
             Ok(raw) => raw,
             Err(error @ StoreError::Unavailable(_)) => return Err(error),
             Err(_) => return Ok(Arc::default()),
@@ -221,30 +244,82 @@ impl Store {
         read.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// The body in the database; `NotFound` when the message went meanwhile.
+    /// The body of a message on a database server; `NotFound` when the message went meanwhile.
     async fn body_in_table(&self, id: DeliveryId) -> Result<bytes::Bytes, StoreError> {
+        let row = self.body_row(id).await?.ok_or(StoreError::NotFound)?;
+        match row.object {
+            Some(number) => self.body_in_object(number, &row, id).await,
+            None => unpacked(row, id).await,
+        }
+    }
+
+    async fn body_row(&self, id: DeliveryId) -> Result<Option<body::Model>, StoreError> {
         // A body never changes: one that a replica has is the right one.
-        let mut row = None;
         for place in self.inner.replicas.places() {
             let found = body::Entity::find_by_id(id.0).one(self.connections(&place)).await.map_err(unavailable);
             if place.failed(&found) {
                 continue;
             }
-            row = found?;
+            let row = found?;
             if row.is_some() {
-                break;
+                return Ok(row);
             }
         }
-        let row = row.ok_or(StoreError::NotFound)?;
-        let large = row.size > READ_INLINE;
-        let unpack = move || bodies::unpack(row.compressed, columns::unsigned(row.size), row.contents);
-        let raw = match large {
-            true => {
-                tokio::task::spawn_blocking(unpack).await.map_err(|error| StoreError::Damaged(error.to_string()))?
-            }
-            false => unpack(),
-        };
-        raw.map(Into::into).map_err(|what| StoreError::Damaged(format!("the body of message {id}: {what}")))
+        Ok(None)
+    }
+
+    /// The body in object storage; it may have moved to another object since `row` was read, or a replica may lag.
+    async fn body_in_object(&self, number: i64, row: &body::Model, id: DeliveryId) -> Result<bytes::Bytes, StoreError> {
+        let cold = &self.inner.cold;
+        match cold.read(number, object_place(row), id).await {
+            Err(StoreError::NotFound | StoreError::Damaged(_)) => {}
+            read => return read,
+        }
+        let again = body::Entity::find_by_id(id.0).one(&self.inner.read).await.map_err(unavailable)?;
+        let again = again.ok_or(StoreError::NotFound)?;
+        match again.object {
+            Some(number) => cold.read(number, object_place(&again), id).await.map_err(|error| match error {
+                StoreError::NotFound => StoreError::Damaged(format!("the object of message {id} is not known")),
+                error => error,
+            }),
+            None => Err(StoreError::Damaged(format!("the body of message {id} is in two places"))),
+        }
+    }
+}
+
+/// Where in its object a body's record lies.
+fn object_place(row: &body::Model) -> (i64, i64) {
+    (row.object_offset.unwrap_or(0), row.object_length.unwrap_or(0))
+}
+
+/// The message in a row of the table.
+async fn unpacked(row: body::Model, id: DeliveryId) -> Result<bytes::Bytes, StoreError> {
+    let large = row.size > READ_INLINE;
+    let unpack = move || bodies::unpack(row.compressed, columns::unsigned(row.size), row.contents);
+    let raw = match large {
+        true => tokio::task::spawn_blocking(unpack).await.map_err(|error| StoreError::Damaged(error.to_string()))?,
+        false => unpack(),
+    };
+    raw.map(Into::into).map_err(|what| StoreError::Damaged(format!("the body of message {id}: {what}")))
+}
+
+/// Why a body is not where its row said.
+enum Lost {
+    /// The file is not there: the body may have moved.
+    Moved(String),
+    /// The same of an object.
+    Object(StoreError),
+    /// Looking again does not help.
+    For(StoreError),
+}
+
+impl From<Lost> for StoreError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Moved(what) => Self::Damaged(what),
+            Lost::Object(Self::NotFound) => Self::Damaged("the database does not know its object".into()),
+            Lost::Object(error) | Lost::For(error) => error,
+        }
     }
 }
 

@@ -5,13 +5,14 @@
 //! hears of it.
 //!
 //! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
-//! transaction at a time; [`bodies`] are the segment files; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
+//! transaction at a time; [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
 //! pages, [`pages`] where other nodes write too, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 pub mod backup;
 pub mod bodies;
 pub mod cache;
 pub mod check;
+pub mod cold;
 pub(crate) mod columns;
 pub mod compaction;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod connect;
 pub mod directory;
 pub mod engine;
 pub mod events;
+pub mod export;
 pub mod faults;
 mod floor;
 pub mod incoming;
@@ -54,6 +56,7 @@ use parking_lot::Mutex;
 use sea_orm::{DatabaseConnection, EntityTrait};
 use tokio::sync::Semaphore;
 
+pub use cold::config::ColdConfig;
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
 pub use directory::OpenError;
 pub use faults::{Fault, Faults};
@@ -123,6 +126,17 @@ struct Inner {
     compact_below: u32,
     /// Segments that were compacted and what still lived in them then.
     tried: Mutex<HashMap<i64, i64>>,
+    /// Bodies that moved to object storage.
+    cold: cold::reader::Reader,
+    cold_config: ColdConfig,
+    cold_state: Mutex<cold::pass::State>,
+    /// Held by a round that moves bodies there.
+    cold_round: tokio::sync::Mutex<()>,
+    /// The task that makes such rounds.
+    rounds: Mutex<Option<tokio::task::AbortHandle>>,
+    /// Where connections come from, on a database server.
+    source: Option<source::Source>,
+    faults: Faults,
     /// Nobody else may open the directory as long as this is here: until the store is closed.
     lock: Mutex<Option<File>>,
 }
@@ -328,6 +342,9 @@ impl Store {
 
     /// Stops taking deliveries, commits what was taken, closes the databases.
     pub async fn close(&self) {
+        if let Some(rounds) = self.inner.rounds.lock().take() {
+            rounds.abort();
+        }
         let closed = self.inner.lanes.close().await;
         self.inner.shared.closing.store(true, Ordering::Relaxed);
         for closed in closed {

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 
 use super::bodies::segment;
 use super::cache::ListCache;
+use super::cold::reader::Reader;
+use super::cold::{Cold, pass};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
@@ -31,6 +33,7 @@ use super::tokens::TokenCache;
 use super::writer::checkpoint::Checkpointer;
 use super::writer::files::Files;
 use super::writer::ground::Ground;
+use super::writer::objects::Objects;
 use super::writer::rows::Mailboxes;
 use super::writer::segments::Segments;
 use super::writer::server::Server;
@@ -67,6 +70,7 @@ impl Store {
         let replicas: Vec<Source> =
             replicas.map_err(|why| OpenError::Url(why.to_string()))?.into_iter().flatten().collect();
         let failed = |error| OpenError::Server { place: source.to_string(), error };
+        let cold = Cold::open(&config.cold)?;
         let db = source.session().await.map_err(failed)?;
         engine::check_packet(&db, config).await?;
         let head = locked(&db, prepare(&db, config)).await.map_err(failed)?;
@@ -95,8 +99,9 @@ impl Store {
             };
             start(inbox, build).await.map_err(failed)?;
         }
+        let cold = reader(cold, &read).await;
         let search = match config.search.enabled {
-            true => Some(index_in_database(&source, config, &shared, &lanes)?),
+            true => Some(index_in_database(&source, config, &shared, (&lanes, cold.clone()))?),
             false => None,
         };
         let inner = Inner {
@@ -111,6 +116,13 @@ impl Store {
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
+            cold,
+            cold_config: config.cold.clone(),
+            cold_state: Mutex::default(),
+            cold_round: tokio::sync::Mutex::new(()),
+            rounds: Mutex::new(None),
+            source: Some(source),
+            faults,
             lock: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -119,6 +131,7 @@ impl Store {
     async fn open_files(config: &Config, announce: Arc<dyn Announce>, faults: Faults) -> Result<Self, OpenError> {
         let directory = Directory::new(config)?;
         let lock = directory.claim()?;
+        let cold = Cold::open(&config.cold)?;
         let database = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(database)?;
         let head = prepare(&db, config).await.map_err(database)?;
@@ -140,8 +153,9 @@ impl Store {
             };
             start(inbox, async move || parts.build().await).await.map_err(database)?;
         }
+        let cold = reader(cold, &read).await;
         let search = match lanes.first().filter(|_| config.search.enabled) {
-            Some(queue) => Some(index(&directory, config, &shared, queue)?),
+            Some(queue) => Some(index(&directory, config, &shared, (queue, cold.clone()))?),
             None => None,
         };
         let inner = Inner {
@@ -156,6 +170,13 @@ impl Store {
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
             tried: Mutex::default(),
+            cold,
+            cold_config: config.cold.clone(),
+            cold_state: Mutex::default(),
+            cold_round: tokio::sync::Mutex::new(()),
+            rounds: Mutex::new(None),
+            source: None,
+            faults,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -167,10 +188,11 @@ fn index_in_database(
     source: &Source,
     config: &Config,
     shared: &Arc<Shared>,
-    lanes: &Lanes,
+    (lanes, cold): (&Lanes, Reader),
 ) -> Result<Search, OpenError> {
     let around = Around {
         source: source.clone(),
+        cold,
         spelling: match source {
             Source::Postgres(_) => Spelling::Lexemes,
             _ => Spelling::Encoded,
@@ -184,12 +206,18 @@ fn index_in_database(
     table::indexer::start(around).map_err(failed)
 }
 
+/// What reads bodies that moved to object storage.
+async fn reader(cold: Option<Cold>, read: &DatabaseConnection) -> Reader {
+    pass::warn_of_missing(read, cold.as_ref()).await;
+    Reader::new(cold, read.clone())
+}
+
 /// Starts to keep the search index.
 fn index(
     directory: &Directory,
     config: &Config,
     shared: &Arc<Shared>,
-    queue: mpsc::WeakSender<Incoming>,
+    (queue, cold): (mpsc::WeakSender<Incoming>, Reader),
 ) -> Result<Search, OpenError> {
     let around = Surroundings {
         directory: directory.clone(),
@@ -198,6 +226,7 @@ fn index(
         queue,
         progress: shared.index.clone(),
         shared: shared.clone(),
+        cold,
     };
     indexer::start(around).map_err(|error| OpenError::Io { path: directory.search.clone(), error })
 }
@@ -247,7 +276,7 @@ async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr
     Ok(Head { row, writer: None })
 }
 
-fn shared(head: &Head, config: &Config) -> Arc<Shared> {
+pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {
     Arc::new(Shared {
         lineage: head.lineage(),
         stamp: AtomicI64::new(head.row.stamp),
@@ -335,6 +364,7 @@ impl Start {
             mailboxes: Mailboxes::default(),
             ground: Files {
                 segments,
+                objects: Objects::default(),
                 config: self.config.bodies,
                 space: Space::new(&root, self.config.database.min_free.0),
                 checkpointer: Checkpointer::new(database.clone()),

@@ -102,6 +102,18 @@ pub fn read(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Vec<u8>, Rea
     unpack(record.head.compressed, record.head.size, record.body).map_err(damaged)
 }
 
+/// The message `id` of a record, byte for byte as it was received.
+///
+/// # Errors
+/// What of `bytes` is not what was written.
+pub(super) fn message_of(bytes: &[u8], id: DeliveryId) -> Result<Vec<u8>, String> {
+    let record = Record::parse(bytes).map_err(|error| error.to_string())?;
+    if record.head.id != id {
+        return Err(format!("its place holds another message, {}", record.head.id));
+    }
+    unpack(record.head.compressed, record.head.size, record.body)
+}
+
 /// Undoes [`encode`].
 ///
 /// # Errors

@@ -41,16 +41,22 @@ pub fn numbers(dir: &Path) -> io::Result<Vec<i64>> {
 /// Also when a file of that number is there: numbers are never used twice.
 pub fn create(dir: &Path, number: i64, now: i64) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path(dir, number))?;
+    file.write_all_at(&header(number, now), 0)?;
+    file.sync_data()?;
+    sync_directory(dir)?;
+    Ok(file)
+}
+
+/// What a segment begins with.
+#[must_use]
+pub fn header(number: i64, now: i64) -> Vec<u8> {
     let mut header = Vec::with_capacity(32);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
     header.extend_from_slice(&0u32.to_le_bytes());
     header.extend_from_slice(&number.to_le_bytes());
     header.extend_from_slice(&now.to_le_bytes());
-    file.write_all_at(&header, 0)?;
-    file.sync_data()?;
-    sync_directory(dir)?;
-    Ok(file)
+    header
 }
 
 /// Makes created and removed names durable.

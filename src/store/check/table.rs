@@ -4,9 +4,12 @@ use entity::{body, message};
 use sea_orm::sea_query::{Condition, ExprTrait};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 
+use super::objects::Look;
 use super::{Check, Finding};
+use crate::mail::id::DeliveryId;
 use crate::store::bodies;
 use crate::store::columns::unsigned;
+use crate::store::messages::BodyLocation;
 
 /// Rows read at once.
 const ROWS: u64 = 500;
@@ -18,6 +21,29 @@ struct Held {
     id: uuid::Uuid,
     mailboxes: i64,
     held: i64,
+}
+
+#[derive(Clone, Debug, FromQueryResult)]
+struct Needed {
+    object: i64,
+    bytes: i64,
+}
+
+/// What was seen of the body of a message.
+enum Looked {
+    Whole,
+    Skipped,
+    Wrong(String),
+}
+
+impl Looked {
+    fn at(raw: Result<Vec<u8>, String>, row: &message::Model) -> Self {
+        match raw {
+            Ok(raw) if i64::try_from(raw.len()) == Ok(row.size) => Self::Whole,
+            Ok(raw) => Self::Wrong(format!("the body has {} bytes, the list says {}", raw.len(), row.size)),
+            Err(why) => Self::Wrong(why),
+        }
+    }
 }
 
 impl Check<'_> {
@@ -44,8 +70,9 @@ impl Check<'_> {
             for row in &rows {
                 done += 1;
                 match self.row_in_table(row).await? {
-                    None => self.summary.whole += 1,
-                    Some(why) => {
+                    Looked::Whole => self.summary.whole += 1,
+                    Looked::Skipped => self.summary.skipped += 1,
+                    Looked::Wrong(why) => {
                         let address = addresses.get(&row.mailbox_id).cloned();
                         self.found(&Finding {
                             mailbox: Some(address.unwrap_or_else(|| format!("#{} (deleted)", row.mailbox_id))),
@@ -60,23 +87,52 @@ impl Check<'_> {
         }
     }
 
-    /// What is wrong with the body of a row.
-    async fn row_in_table(&mut self, row: &message::Model) -> Result<Option<String>, DbErr> {
+    /// What is to be said of the body of a row.
+    async fn row_in_table(&mut self, row: &message::Model) -> Result<Looked, DbErr> {
         let Some(body) = body::Entity::find_by_id(row.id).one(&self.tx).await? else {
-            return Ok(Some("its body is missing".into()));
+            return Ok(Looked::Wrong("its body is missing".into()));
         };
+        if let Some(number) = body.object {
+            return Ok(self.body_in_object(number, &body, row).await);
+        }
         self.summary.bytes += body.contents.len() as u64;
         if i64::try_from(body.contents.len()) != Ok(row.length) {
-            return Ok(Some(format!("its body takes {} bytes, the list says {}", body.contents.len(), row.length)));
+            return Ok(Looked::Wrong(format!(
+                "its body takes {} bytes, the list says {}",
+                body.contents.len(),
+                row.length
+            )));
         }
         if body.size != row.size {
-            return Ok(Some(format!("the body has {} bytes, the list says {}", body.size, row.size)));
+            return Ok(Looked::Wrong(format!("the body has {} bytes, the list says {}", body.size, row.size)));
         }
-        Ok(match bodies::unpack(body.compressed, unsigned(body.size), body.contents) {
-            Ok(raw) if i64::try_from(raw.len()) == Ok(row.size) => None,
-            Ok(raw) => Some(format!("the body has {} bytes, the list says {}", raw.len(), row.size)),
-            Err(why) => Some(why),
-        })
+        Ok(Looked::at(bodies::unpack(body.compressed, unsigned(body.size), body.contents), row))
+    }
+
+    /// The same of a body that moved to object storage.
+    async fn body_in_object(&mut self, number: i64, body: &body::Model, row: &message::Model) -> Looked {
+        let (offset, length) = (body.object_offset.unwrap_or(0), body.object_length.unwrap_or(0));
+        let bytes = match self.objects.look(number, BodyLocation { segment: -number, offset, length }).await {
+            Look::Bytes(bytes) => bytes,
+            Look::Wrong(why) => return Looked::Wrong(why),
+            Look::Skipped => return Looked::Skipped,
+        };
+        self.summary.bytes += bytes.len() as u64;
+        Looked::at(bodies::message_of(&bytes, DeliveryId(row.id)), row)
+    }
+
+    /// How much of each object bodies need.
+    pub(super) async fn bodies_in_objects(&mut self) -> Result<(), DbErr> {
+        let sql = format!(
+            "SELECT object, CAST(sum(object_length) AS {}) AS bytes FROM bodies WHERE object IS NOT NULL GROUP BY object",
+            self.whole()
+        );
+        for Needed { object, bytes } in Needed::find_by_statement(self.statement(sql)).all(&self.tx).await? {
+            if let Some(why) = self.objects.used(object, bytes) {
+                self.found(&Finding::damage(why));
+            }
+        }
+        Ok(())
     }
 
     /// Bodies go with the last mailbox that had them: they know how many have them.

@@ -20,6 +20,7 @@ use crate::mail::id::DeliveryId;
 use crate::mail::query::{Seen, index_columns};
 use crate::mail::summary;
 use crate::store::bodies;
+use crate::store::cold::reader::{Patience, Reader, object_of};
 use crate::store::columns;
 use crate::store::config::Defaults;
 use crate::store::list::living_by_id;
@@ -60,7 +61,7 @@ pub struct Bounds {
 /// When the store cannot be read; a message that cannot be is indexed without its text.
 pub async fn read<'a>(
     store: &DatabaseConnection,
-    dir: &'a Path,
+    bodies: (&'a Path, &'a Reader),
     (position, most): (i64, Bounds),
     lineage: u32,
     defaults: &'a Defaults,
@@ -93,7 +94,13 @@ pub async fn read<'a>(
     tx.commit().await?;
     let events = arrivals.len() + changes.len();
     Ok(Batch {
-        arrivals: Arrivals { rows: arrivals.into_iter(), owners, lineage, defaults, texts: Texts { dir, last: None } },
+        arrivals: Arrivals {
+            rows: arrivals.into_iter(),
+            owners,
+            lineage,
+            defaults,
+            texts: Texts { dir: bodies.0, cold: bodies.1, last: None },
+        },
         removals,
         events,
         end: cut.unwrap_or(head).max(position),
@@ -159,6 +166,7 @@ async fn removal(tx: &DatabaseTransaction, change: &change::Model) -> Result<Opt
 /// Reads texts; a message of several mailboxes once.
 struct Texts<'a> {
     dir: &'a Path,
+    cold: &'a Reader,
     last: Option<(BodyLocation, Arc<str>)>,
 }
 
@@ -170,7 +178,7 @@ impl Texts<'_> {
         {
             return text.clone();
         }
-        let text = text(self.dir, at, DeliveryId(row.id)).unwrap_or_else(|why| {
+        let text = text((self.dir, self.cold), at, DeliveryId(row.id), Patience::index()).unwrap_or_else(|why| {
             metrics::counter!(names::UNREADABLE).increment(1);
             tracing::warn!(message.id = %row.id, mailbox = row.mailbox_id, uid = row.uid, %why, "indexed without its text");
             Arc::default()
@@ -180,12 +188,20 @@ impl Texts<'_> {
     }
 }
 
-/// The readable text of the message at `at`.
+/// The readable text of the message at `at`. In object storage it is waited for until `patience` ends.
 ///
 /// # Errors
-/// What is wrong with its record, or that the parser failed on it.
-pub fn text(dir: &Path, at: BodyLocation, id: DeliveryId) -> Result<Arc<str>, String> {
-    text_of(&bodies::read(dir, at, id).map_err(|error| error.to_string())?)
+/// What is wrong with its record, that the parser failed on it, or that object storage does not give it in time.
+pub fn text(
+    (dir, cold): (&Path, &Reader),
+    at: BodyLocation,
+    id: DeliveryId,
+    patience: Patience,
+) -> Result<Arc<str>, String> {
+    match object_of(at) {
+        Some(number) => text_of(&cold.text((number, (at.offset, at.length)), id, patience)?),
+        None => text_of(&bodies::read(dir, at, id).map_err(|error| error.to_string())?),
+    }
 }
 
 /// The readable text of a message.

@@ -20,6 +20,7 @@ use super::index::{Index, Origin, Unfit, is_damage};
 use super::pace::{self, Pace};
 use super::{Kept, Progress, Reading, Run, Search, batch, metrics as names};
 use crate::mail::query::Seen;
+use crate::store::cold::reader::Reader;
 use crate::store::config::Defaults;
 use crate::store::connect;
 use crate::store::directory::Directory;
@@ -53,6 +54,7 @@ pub struct Surroundings {
     pub queue: mpsc::WeakSender<Incoming>,
     pub progress: Arc<Progress>,
     pub shared: Arc<Shared>,
+    pub cold: Reader,
 }
 
 impl Surroundings {
@@ -218,10 +220,10 @@ impl Indexer {
         let began = Instant::now();
         // Read before the snapshot: all of these are in it.
         let committed = progress.committed.load(Ordering::Acquire);
-        let Surroundings { directory, lineage, defaults, .. } = &self.around;
+        let Surroundings { directory, lineage, defaults, cold, .. } = &self.around;
         let tight = self.around.is_tight();
         let most = if tight { SMALL } else { Bounds { events: self.pace.most, bytes: BYTES } };
-        let read = batch::read(store, &directory.bodies, (index.position, most), *lineage, defaults);
+        let read = batch::read(store, (&directory.bodies, cold), (index.position, most), *lineage, defaults);
         let batch = read.await.map_err(Failure::Store)?;
         for removal in &batch.removals {
             let mut more = true;

@@ -12,6 +12,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use super::{Snapshot, batch, index, metrics as names};
 use crate::mail::query::{Candidate, Condition, Fts, Query};
+use crate::store::cold::reader::Patience;
 use crate::store::floor::{self, Span};
 use crate::store::list::{self, Line, Of, after, select};
 use crate::store::messages::{ListRequest, MessagePage};
@@ -163,10 +164,12 @@ impl Store {
         let Some(open) = open else { return Ok(lines.into_iter().map(|line| (line, true)).collect()) };
         let query = open.clone();
         let Bodies::Files(dir) = self.inner.bodies.clone() else { return self.matching_in_table(lines, query).await };
+        let cold = self.inner.cold.clone();
         let asked = tokio::task::spawn_blocking(move || {
+            let patience = Patience::search();
             let ask = |line: Line| {
                 let text = if query.needs_text() {
-                    batch::text(&dir, line.at, line.listed.id).unwrap_or_default()
+                    batch::text((&dir, &cold), line.at, line.listed.id, patience).unwrap_or_default()
                 } else {
                     "".into()
                 };

@@ -16,6 +16,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 use super::Writer;
 use super::checkpoint::Checkpointer;
 use super::ground::Ground;
+use super::objects::Objects;
 use super::plan::Delivery;
 use super::removal::Old;
 use super::repeats::Repeats;
@@ -40,6 +41,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// See the module.
 pub struct Files {
     pub segments: Segments,
+    pub objects: Objects,
     pub config: BodiesConfig,
     pub space: Space,
     pub checkpointer: Checkpointer,
@@ -86,6 +88,7 @@ impl Ground for Files {
                 let done = writer.drop_dead(tx).await?;
                 writer.in_flight.reply(reply, Ok(done));
             }
+            Request::Cold(change, reply) => writer.cold(tx, change, reply).await?,
             _ => {}
         }
         Ok(())
@@ -93,6 +96,7 @@ impl Ground for Files {
 
     async fn commit(writer: &mut Writer<Self>, tx: DatabaseTransaction) -> Result<(), Failure> {
         writer.ground.segments.write(&tx).await?;
+        writer.ground.objects.write(&tx).await?;
         let stamp = writer.head.stamp();
         rows::write_meta(&tx, writer.head.row.clone()).await?;
         if let Some(append) = writer.in_flight.append.as_mut() {
@@ -148,7 +152,10 @@ impl Ground for Files {
     }
 
     fn died(&mut self, old: &Old) {
-        self.segments.died(old.segment, old.length);
+        match old.segment < 0 {
+            true => self.objects.died(-old.segment, old.length),
+            false => self.segments.died(old.segment, old.length),
+        }
     }
 
     fn is_short(writer: &mut Writer<Self>) -> bool {
@@ -253,6 +260,7 @@ impl Writer<Files> {
         let row = meta::Entity::find_by_id(1).one(&self.db).await?;
         self.head.row = row.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
         self.ground.segments.reload(&self.db).await?;
+        self.ground.objects.clear();
         self.mailboxes = Mailboxes::default();
         Ok(())
     }

@@ -9,6 +9,7 @@ pub mod changes;
 pub mod checkpoint;
 pub mod files;
 pub mod ground;
+pub mod objects;
 pub mod plan;
 pub mod recovery;
 pub mod removal;

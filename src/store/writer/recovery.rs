@@ -151,7 +151,9 @@ impl Writer<Files> {
         for found in found {
             let id = found.record.head.id.0;
             let rows = message::Entity::find().filter(Column::Id.eq(id)).all(&tx).await?;
-            let lost = |row: &&message::Model| row.segment != number && !segment::path(dir, row.segment).exists();
+            // What lies in an object is not lost.
+            let elsewhere = |row: &message::Model| row.segment > 0 && row.segment != number;
+            let lost = |row: &&message::Model| elsewhere(row) && !segment::path(dir, row.segment).exists();
             for row in rows.iter().filter(lost) {
                 message::Entity::update_many()
                     .col_expr(Column::Segment, Expr::value(number))

@@ -56,6 +56,8 @@ pub enum Request {
     DropDead(Reply<usize>),
     /// Nothing: the commit itself is what is asked for.
     Probe(Reply<()>),
+    /// A step of moving bodies to object storage.
+    Cold(Cold, Reply<i64>),
     /// The last request: commit what was taken, then stop.
     Close(oneshot::Sender<()>),
 }
@@ -70,7 +72,12 @@ impl Request {
             | Self::Update(key, ..)
             | Self::Delete(key, ..)
             | Self::DeleteThrough(key, ..) => Some(key),
-            Self::Expire(..) | Self::Move(..) | Self::DropDead(_) | Self::Probe(_) | Self::Close(_) => None,
+            Self::Expire(..)
+            | Self::Move(..)
+            | Self::DropDead(_)
+            | Self::Cold(..)
+            | Self::Probe(_)
+            | Self::Close(_) => None,
         }
     }
 }
@@ -89,4 +96,33 @@ pub struct Moving {
     pub from: BodyLocation,
     /// The whole record as it lies on the disk.
     pub bytes: Vec<u8>,
+}
+
+/// What is to be done with the rows of objects; the answer is a number.
+#[derive(Debug)]
+pub enum Cold {
+    /// Makes the row of an object that will be written under this name; answers its number.
+    Begin { name: String },
+    /// Points rows at the object, which has so many `bytes`; answers the bytes of records by those that point there now, or
+    /// `NotFound` when it was given up meanwhile.
+    Place { number: i64, bytes: i64, records: Vec<Placed> },
+    /// Nothing of it is needed.
+    Bury { number: i64 },
+    /// Something of it is needed after all.
+    Raise { number: i64 },
+    /// It is gone.
+    Forget { number: i64 },
+    /// Objects of other histories belong to this one.
+    Adopt,
+    /// What of objects is needed, as it was counted.
+    Counted(Vec<(i64, i64)>),
+}
+
+/// A record in an object, and where rows find it until now.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub id: DeliveryId,
+    /// The length is that of the record in the object too.
+    pub from: BodyLocation,
+    pub offset: i64,
 }

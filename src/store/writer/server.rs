@@ -117,8 +117,9 @@ impl Ground for Server {
         Ok(tx)
     }
 
-    async fn apply(writer: &mut Writer<Self>, _: &DatabaseTransaction, request: &Request) -> Result<(), Failure> {
+    async fn apply(writer: &mut Writer<Self>, tx: &DatabaseTransaction, request: &Request) -> Result<(), Failure> {
         match request {
+            Request::Cold(change, reply) => writer.cold(tx, change, reply).await?,
             Request::Move(_, reply) => writer.in_flight.reply(reply, Ok(())),
             Request::DropDead(reply) => writer.in_flight.reply(reply, Ok(0)),
             _ => {}
@@ -308,7 +309,7 @@ fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String
 }
 
 /// The least mark of this moment, in microseconds.
-fn first_of(micros: i64) -> Uuid {
+pub fn first_of(micros: i64) -> Uuid {
     let millis = u128::from(std::cmp::max(micros / 1_000, 0).unsigned_abs());
     Uuid::from_u128(millis << 80)
 }
@@ -332,6 +333,9 @@ async fn put_bodies<'a, C: ConnectionTrait>(
             size: signed(delivery.body.size),
             mailboxes: i32::try_from(delivery.parts.len()).unwrap_or(i32::MAX),
             contents: delivery.body.bytes.clone(),
+            object: None,
+            object_offset: None,
+            object_length: None,
         });
     }
     statements::insert::<body::Entity, _>(db, rows).await

@@ -14,7 +14,9 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 use super::blocks::places;
 use super::state::State;
 use super::words::{self, Row};
+use crate::mail::id::DeliveryId;
 use crate::mail::query::{Seen, Spelling, index_columns};
+use crate::store::cold::reader::{Patience, Reader};
 use crate::store::config::Defaults;
 use crate::store::events;
 use crate::store::list::living_by_id;
@@ -35,6 +37,8 @@ pub struct Maker {
     pub lineage: u32,
     pub defaults: Defaults,
     pub seen: Seen,
+    /// Reads bodies that moved to object storage.
+    pub cold: Reader,
 }
 
 /// What a step did.
@@ -178,7 +182,7 @@ async fn add(
             Some(row)
         })
         .collect();
-        let texts = texts(tx, &lot).await?;
+        let texts = texts(tx, &maker.cold, &lot).await?;
         let mut made = Vec::with_capacity(lot.len());
         for row in lot {
             let Some((key, owner)) = owners.get(&row.mailbox_id) else { continue };
@@ -197,7 +201,11 @@ async fn add(
 }
 
 /// The readable texts of messages, by delivery. Of one that cannot be read there is none, as a search that reads it has it.
-async fn texts(tx: &DatabaseTransaction, rows: &[message::Model]) -> Result<HashMap<uuid::Uuid, Arc<str>>, DbErr> {
+async fn texts(
+    tx: &DatabaseTransaction,
+    cold: &Reader,
+    rows: &[message::Model],
+) -> Result<HashMap<uuid::Uuid, Arc<str>>, DbErr> {
     let mut ids: Vec<uuid::Uuid> = rows.iter().map(|row| row.id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -205,8 +213,16 @@ async fn texts(tx: &DatabaseTransaction, rows: &[message::Model]) -> Result<Hash
     for ids in chunks(&ids) {
         let found = body::Entity::find().filter(body::Column::Id.is_in(ids.to_vec())).all(tx).await?;
         for body in found {
-            let raw = bodies::unpack(body.compressed, columns::unsigned(body.size), body.contents);
-            let text = raw.map_err(|what| what.to_string()).and_then(|raw| text_of(&raw));
+            let raw = match body.object {
+                Some(number) => {
+                    let at = (body.object_offset.unwrap_or(0), body.object_length.unwrap_or(0));
+                    cold.text((number, at), DeliveryId(body.id), Patience::index())
+                }
+                None => bodies::unpack(body.compressed, columns::unsigned(body.size), body.contents)
+                    .map(Into::into)
+                    .map_err(|what| what.to_string()),
+            };
+            let text = raw.and_then(|raw| text_of(&raw));
             let text = text.unwrap_or_else(|why| {
                 metrics::counter!(names::UNREADABLE).increment(1);
                 tracing::warn!(message.id = %body.id, %why, "indexed without its text");

@@ -17,6 +17,7 @@ use super::batch::{self, Done, Maker};
 use super::state::{Head, State, VERSION};
 use super::words;
 use crate::mail::query::{Seen, Spelling};
+use crate::store::cold::reader::Reader;
 use crate::store::config::Defaults;
 use crate::store::incoming::Incoming;
 use crate::store::search::pace::{self, Pace};
@@ -37,6 +38,7 @@ const IDLE: &str = "SET SESSION wait_timeout = 30";
 const TIDY: i64 = 100_000;
 
 /// What the indexer needs of the store.
+#[derive(Clone)]
 pub struct Around {
     pub source: Source,
     pub spelling: Spelling,
@@ -45,6 +47,8 @@ pub struct Around {
     /// Deliveries that wait for the writers.
     pub queues: Vec<mpsc::WeakSender<Incoming>>,
     pub progress: Arc<Progress>,
+    /// Reads bodies that moved to object storage.
+    pub cold: Reader,
 }
 
 /// Starts the indexer.
@@ -55,8 +59,8 @@ pub fn start(around: Around) -> std::io::Result<Search> {
     crate::store::search::metrics::describe();
     let (run, told) = watch::channel(Run::On);
     let (progress, spelling) = (around.progress.clone(), around.spelling);
-    let Around { lineage, defaults, .. } = around;
-    let maker = Maker { spelling, lineage, defaults, seen: Seen::default() };
+    let Around { lineage, defaults, cold, .. } = around.clone();
+    let maker = Maker { spelling, lineage, defaults, seen: Seen::default(), cold };
     let mut indexer = Indexer { around, told, pace: Pace::default(), maker };
     let thread = std::thread::Builder::new().name("store-indexer".into()).spawn(move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -14,6 +14,7 @@ mod postgres;
 mod rabbitmq;
 mod redis;
 mod running;
+mod s3;
 
 pub use database::{Database, Engine};
 pub use mariadb::MariaDb;
@@ -22,3 +23,4 @@ pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};
 pub use running::Running;
+pub use s3::S3;

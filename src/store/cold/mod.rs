@@ -1,0 +1,263 @@
+//! Object storage for the bodies of old messages: a directory, or what speaks S3.
+//!
+//! [`Cold`] is the storage itself; [`reader`] reads a body from it. A [`pass`] tidies up and moves what is old: [`waiting`]
+//! finds it, [`pack`] makes objects of it, [`tidy`] minds what is not needed any more, [`lock`] keeps other nodes out
+//! meanwhile, and `writer::objects` points the rows there. An object is written and looked at before any row points to it; it
+//! has the format of a segment file, records describe themselves. Storage that is away makes single bodies unreadable and
+//! nothing else.
+
+pub mod config;
+mod lock;
+pub mod metrics;
+mod pack;
+pub mod pass;
+pub mod reader;
+mod tidy;
+mod waiting;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::metrics::{counter, gauge, histogram};
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
+};
+use tokio::sync::Semaphore;
+
+use self::config::{ColdConfig, Location};
+use self::metrics as names;
+use super::directory::{OpenError, private};
+
+/// What is larger goes up in parts of this size.
+const PART: usize = 32 << 20;
+/// How long writing an object or a part of it may take.
+const WRITING: Duration = Duration::from_secs(300);
+/// How long searches do not ask again after the storage did not answer.
+const LEFT_ALONE: i64 = 30_000_000;
+
+/// Object storage, open. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Cold(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    objects: Box<dyn ObjectStore>,
+    /// Where they lie, when that is a directory.
+    directory: Option<PathBuf>,
+    /// Its URL, to name it by.
+    shown: String,
+    turns: Semaphore,
+    timeout: Duration,
+    /// Until when searches leave it alone (microseconds since the epoch).
+    away_until: AtomicI64,
+    up: AtomicBool,
+    /// Names what this process tries the storage with.
+    probe: String,
+}
+
+/// Why something was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ColdError {
+    #[error("object {0} is missing")]
+    Missing(String),
+    #[error("object storage: {0}")]
+    Away(String),
+    /// What was written does not read back.
+    #[error("object {0} is not what was written")]
+    Broken(String),
+}
+
+impl Cold {
+    /// Connects to what `config` names; none when it names nothing. Asks nothing of it yet.
+    ///
+    /// # Errors
+    /// A directory that cannot be made, or settings that do not go together.
+    pub fn open(config: &ColdConfig) -> Result<Option<Self>, OpenError> {
+        let wrong = |why: String| OpenError::Cold { url: config.url.clone(), why };
+        let location = Location::parse(&config.url).map_err(|possible| wrong(format!("possible: {possible}")))?;
+        let mut directory = None;
+        let objects: Box<dyn ObjectStore> = match location {
+            None => return Ok(None),
+            Some(Location::Directory(path)) => {
+                directory = Some(path.clone());
+                let made = private().recursive(true).create(&path);
+                made.map_err(|error| wrong(format!("the directory cannot be made: {error}")))?;
+                let files = LocalFileSystem::new_with_prefix(&path).map_err(|error| wrong(error.to_string()))?;
+                Box::new(files.with_fsync(true))
+            }
+            Some(Location::S3 { bucket, prefix }) => {
+                let client = config.s3(&bucket).with_client_options(
+                    ClientOptions::new()
+                        .with_allow_http(config.endpoint.starts_with("http://"))
+                        .with_connect_timeout(config.timeout.0)
+                        .with_timeout(WRITING),
+                );
+                let client = client.with_retry(retries(config.timeout.0)).build();
+                Box::new(PrefixStore::new(client.map_err(|error| wrong(error.to_string()))?, Path::from(prefix)))
+            }
+        };
+        names::describe();
+        let inner = Inner {
+            objects,
+            directory,
+            shown: config.url.clone(),
+            turns: Semaphore::new(usize::try_from(config.max_reads).unwrap_or(1).max(1)),
+            timeout: config.timeout.0,
+            away_until: AtomicI64::new(0),
+            up: AtomicBool::new(true),
+            probe: probe_name(),
+        };
+        Ok(Some(Self(Arc::new(inner))))
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.0.shown
+    }
+
+    /// Writes, reads and removes a small object.
+    ///
+    /// # Errors
+    /// What of it failed.
+    pub async fn probe(&self) -> Result<(), ColdError> {
+        // A name for each process: one that ended in between leaves it for the next to write over.
+        let name = format!("probe/{}", self.0.probe);
+        let text = Bytes::from_static(b"mailroom was here");
+        let tried = async {
+            self.put(&name, text.clone()).await?;
+            let read = self.read(&name, 9..17).await?;
+            self.remove(&name).await?;
+            if read == text.slice(9..17) { Ok(()) } else { Err(ColdError::Broken(name.clone())) }
+        };
+        let tried = tried.await;
+        self.is_up(tried.as_ref().err());
+        tried
+    }
+
+    fn is_up(&self, failed: Option<&ColdError>) {
+        let up = failed.is_none();
+        gauge!(names::UP).set(if up { 1.0 } else { 0.0 });
+        let before = self.0.up.swap(up, Ordering::Relaxed);
+        match failed {
+            Some(error) if before => tracing::error!(url = self.shown(), %error, "object storage cannot be used"),
+            None if !before => tracing::info!(url = self.shown(), "object storage can be used again"),
+            _ => {}
+        }
+    }
+
+    /// Some bytes of an object, within the time that one read may take; waits for its turn.
+    ///
+    /// # Errors
+    /// `Missing`, or `Away` when it takes too long too.
+    pub async fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, ColdError> {
+        let began = Instant::now();
+        let read = async {
+            let _turn = self.0.turns.acquire().await.map_err(|error| ColdError::Away(error.to_string()))?;
+            let path = Path::from(name);
+            self.0.objects.get_range(&path, range.clone()).await.map_err(|error| failed(name, &error))
+        };
+        let late = |_| ColdError::Away(format!("no answer within {:?}", self.0.timeout));
+        let read = tokio::time::timeout(self.0.timeout, read).await.map_err(late).and_then(|read| read);
+        let read = read.and_then(|bytes| match bytes.len() as u64 == range.end - range.start {
+            true => Ok(bytes),
+            false => Err(ColdError::Broken(name.to_owned())),
+        });
+        let outcome = match &read {
+            Ok(_) => "read",
+            Err(ColdError::Away(_)) => "away",
+            Err(_) => "missing",
+        };
+        self.heard(matches!(read, Err(ColdError::Away(_))));
+        counter!(names::READS, "outcome" => outcome).increment(1);
+        histogram!(names::READ).record(began.elapsed());
+        read
+    }
+
+    /// Notes whether it answered.
+    fn heard(&self, away: bool) {
+        let until = if away { crate::clock::now_micros().saturating_add(LEFT_ALONE) } else { 0 };
+        self.0.away_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether it did not answer a moment ago: who can do without does not ask.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.0.away_until.load(Ordering::Relaxed) > crate::clock::now_micros()
+    }
+
+    /// A whole object.
+    ///
+    /// # Errors
+    /// As [`Cold::read`].
+    pub async fn whole(&self, name: &str) -> Result<Bytes, ColdError> {
+        let read = async {
+            let got = self.0.objects.get(&Path::from(name)).await.map_err(|error| failed(name, &error))?;
+            got.bytes().await.map_err(|error| failed(name, &error))
+        };
+        within(WRITING, read).await
+    }
+
+    /// Writes an object whole: durable, or not there, when this returns.
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), ColdError> {
+        let path = Path::from(name);
+        let whole = bytes.len() as u64;
+        if bytes.len() <= PART {
+            let put = self.0.objects.put(&path, PutPayload::from_bytes(bytes));
+            within(WRITING, async { put.await.map(drop).map_err(|error| failed(name, &error)) }).await?;
+        } else {
+            let upload = self.0.objects.put_multipart(&path).await.map_err(|error| failed(name, &error))?;
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
+            upload.put(bytes);
+            let parts = u32::try_from(whole / PART as u64 + 1).unwrap_or(u32::MAX);
+            within(WRITING * parts, async { upload.finish().await.map(drop).map_err(|error| failed(name, &error)) })
+                .await?;
+        }
+        let head = within(WRITING, async { self.0.objects.head(&path).await.map_err(|error| failed(name, &error)) });
+        if head.await?.size == whole { Ok(()) } else { Err(ColdError::Broken(name.to_owned())) }
+    }
+
+    /// Removes an object; one that is not there is gone.
+    async fn remove(&self, name: &str) -> Result<(), ColdError> {
+        let removed = async { self.0.objects.delete(&Path::from(name)).await.map_err(|error| failed(name, &error)) };
+        if let Some(directory) = &self.0.directory {
+            // What the process was writing when it ended.
+            let _ = std::fs::remove_file(directory.join(format!("{name}#1")));
+        }
+        match within(WRITING, removed).await {
+            Err(ColdError::Missing(_)) => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// The machine and the process.
+fn probe_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    format!("{host}-{}", std::process::id())
+}
+
+async fn within<T>(limit: Duration, what: impl Future<Output = Result<T, ColdError>>) -> Result<T, ColdError> {
+    let late = |_| ColdError::Away(format!("no answer within {limit:?}"));
+    tokio::time::timeout(limit, what).await.map_err(late)?
+}
+
+fn failed(name: &str, error: &object_store::Error) -> ColdError {
+    match error {
+        object_store::Error::NotFound { .. } => ColdError::Missing(name.to_owned()),
+        error => ColdError::Away(error.to_string()),
+    }
+}
+
+fn retries(timeout: Duration) -> RetryConfig {
+    let backoff = BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: timeout / 4, base: 2.0 };
+    RetryConfig { backoff, max_retries: 4, retry_timeout: timeout }
+}

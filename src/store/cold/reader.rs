@@ -1,0 +1,156 @@
+//! Reads one body from object storage; knows from the database which object it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use entity::object;
+use sea_orm::{DatabaseConnection, EntityTrait};
+use tokio::runtime::Handle;
+
+use super::metrics as names;
+use super::{Cold, ColdError};
+use crate::mail::id::DeliveryId;
+use crate::store::messages::BodyLocation;
+use crate::store::{StoreError, bodies, columns, unavailable};
+
+/// What is unpacked on a blocking thread.
+const LARGE: usize = 64 << 10;
+
+/// The number of the object that a place names, if it names one: negative segments are objects.
+#[must_use]
+pub const fn object_of(at: BodyLocation) -> Option<i64> {
+    if at.segment < 0 { Some(-at.segment) } else { None }
+}
+
+/// How long a part of a search waits for texts in object storage, all together.
+const SEARCHING: Duration = Duration::from_secs(2);
+/// How long the index waits for one.
+const INDEXING: Duration = Duration::from_secs(10);
+
+/// See the module. Clones read the same.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    cold: Option<Cold>,
+    db: DatabaseConnection,
+    /// Where requests run: those who ask may be on threads that wait for nothing else.
+    runtime: Option<Handle>,
+}
+
+/// How long a search may wait for texts, all together.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(Instant);
+
+impl Patience {
+    /// From now on.
+    #[must_use]
+    pub fn search() -> Self {
+        Self(Instant::now() + SEARCHING)
+    }
+
+    /// For one text of many, none of which is waited for by anyone.
+    #[must_use]
+    pub fn index() -> Self {
+        Self(Instant::now() + INDEXING)
+    }
+}
+
+impl Reader {
+    pub fn new(cold: Option<Cold>, db: DatabaseConnection) -> Self {
+        Self { cold, db, runtime: Handle::try_current().ok() }
+    }
+
+    /// The storage itself, if there is one.
+    #[must_use]
+    pub const fn cold(&self) -> Option<&Cold> {
+        self.cold.as_ref()
+    }
+
+    /// The message whose record lies in object `number`, byte for byte as it was received.
+    ///
+    /// # Errors
+    /// `Unavailable` while the storage is away; `Damaged` when the object is missing or holds something else there; `NotFound`
+    /// when the database does not know the object (any more).
+    pub async fn read(&self, number: i64, at: (i64, i64), id: DeliveryId) -> Result<Bytes, StoreError> {
+        let object = object::Entity::find_by_id(number).one(&self.db).await.map_err(unavailable)?;
+        let object = object.ok_or(StoreError::NotFound)?;
+        let Some(cold) = &self.cold else {
+            return Err(StoreError::Unavailable("the body lies in object storage, and [cold] url names none".into()));
+        };
+        let (offset, length) = (columns::unsigned(at.0), columns::unsigned(at.1));
+        let bytes = match cold.read(&object.name, offset..offset.saturating_add(length)).await {
+            Ok(bytes) => bytes,
+            Err(ColdError::Away(why)) => return Err(StoreError::Unavailable(format!("object storage: {why}"))),
+            Err(error) => return Err(StoreError::Damaged(error.to_string())),
+        };
+        let large = bytes.len() > LARGE;
+        let unpack = move || bodies::message_of(&bytes, id);
+        let raw = match large {
+            true => tokio::task::spawn_blocking(unpack).await.unwrap_or_else(|error| Err(error.to_string())),
+            false => unpack(),
+        };
+        raw.map(Into::into).map_err(|what| StoreError::Damaged(format!("object {} at {offset}: {what}", object.name)))
+    }
+
+    /// The same for a search, which goes without after a moment.
+    ///
+    /// # Errors
+    /// As [`Reader::read`], and `Damaged` when the storage takes too long.
+    pub async fn soon(&self, number: i64, at: (i64, i64), id: DeliveryId) -> Result<Bytes, StoreError> {
+        let without = || StoreError::Damaged("object storage takes too long".into());
+        let read = match self.cold.as_ref().is_some_and(Cold::is_away) {
+            true => Err(without()),
+            false => match tokio::time::timeout(SEARCHING, self.read(number, at, id)).await {
+                Ok(Err(StoreError::Unavailable(_))) => Err(without()),
+                Ok(read) => read,
+                Err(_) => {
+                    self.leave_alone();
+                    Err(without())
+                }
+            },
+        };
+        if read.is_err() {
+            ::metrics::counter!(names::UNREADABLE).increment(1);
+        }
+        read
+    }
+
+    /// The same for a search, on a thread that may wait: nothing when it takes longer than `patience`, or the storage did
+    /// not answer a moment ago.
+    pub fn text(&self, (number, at): (i64, (i64, i64)), id: DeliveryId, patience: Patience) -> Result<Bytes, String> {
+        let read = self.ask(number, at, id, patience);
+        if read.is_err() {
+            ::metrics::counter!(names::UNREADABLE).increment(1);
+        }
+        read
+    }
+
+    /// Lets searches go without for a while: one after the other would wait as long.
+    fn leave_alone(&self) {
+        if let Some(cold) = &self.cold {
+            cold.heard(true);
+        }
+    }
+
+    fn ask(&self, number: i64, at: (i64, i64), id: DeliveryId, patience: Patience) -> Result<Bytes, String> {
+        let left = patience.0.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.cold.as_ref().is_some_and(Cold::is_away) {
+            return Err("object storage takes too long".into());
+        }
+        let runtime = self.runtime.as_ref().ok_or("nothing runs that could ask object storage")?;
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        let reader = Arc::new(self.clone());
+        let asked = runtime.spawn(async move {
+            // Who asked may have given up.
+            let _ = answer.send(reader.read(number, at, id).await);
+        });
+        match answered.recv_timeout(left) {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(_) => {
+                asked.abort();
+                self.leave_alone();
+                Err("object storage takes too long".into())
+            }
+        }
+    }
+}

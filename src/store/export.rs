@@ -1,0 +1,122 @@
+//! What `mailroom export` reads: a store without its writers, beside a server that may go on, and messages in their order.
+
+use std::sync::Arc;
+
+use entity::{message, meta};
+use parking_lot::Mutex;
+use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use tokio::sync::Semaphore;
+
+use super::cold::Cold;
+use super::cold::reader::Reader;
+use super::config::Config;
+use super::directory::{Directory, OpenError};
+use super::lanes::Lanes;
+use super::mailboxes::Mailbox;
+use super::messages::StoredMessage;
+use super::pages::Pages;
+use super::replicas::Replicas;
+use super::source::Source;
+use super::writer::transaction::Head;
+use super::{Bodies, Defaults, Faults, Inner, Store, StoreError, columns, connect, open, unavailable};
+use crate::mail::time::Timestamp;
+
+/// Connections: the rows of a page and a body are not read at the same time.
+const CONNECTIONS: u32 = 2;
+
+impl Store {
+    /// Opens a store to read from it only: takes no lock, migrates nothing, and every change is refused.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub async fn open_to_read(config: &Config) -> Result<Self, OpenError> {
+        let cold = Cold::open(&config.cold)?;
+        let server = Source::server(&config.database.url).map_err(|why| OpenError::Url(why.to_string()))?;
+        let (read, bodies, head) = match &server {
+            Some(source) => {
+                let failed = |error| OpenError::Server { place: source.to_string(), error };
+                let read = source.reading(CONNECTIONS).await.map_err(failed)?;
+                let head = head(&read).await.map_err(failed)?;
+                (read, Bodies::Table, head)
+            }
+            None => {
+                let directory = Directory::new(config)?;
+                let path = directory.database.clone();
+                let failed = |error| OpenError::Database { path: path.clone(), error };
+                let read = connect::reading(&path, CONNECTIONS).await.map_err(failed)?;
+                let head = head(&read).await.map_err(failed)?;
+                (read, Bodies::Files(directory.bodies), head)
+            }
+        };
+        // What the server reckoned with, whatever the settings are now.
+        let ttl = columns::unsigned(head.row.message_ttl);
+        let message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
+        let (lanes, inboxes) = Lanes::new(1, 1);
+        drop(inboxes);
+        let inner = Inner {
+            cold: Reader::new(cold, read.clone()),
+            read,
+            replicas: Replicas::default(),
+            lanes,
+            searching: Semaphore::new(1),
+            shared: open::shared(&head, config),
+            pages: Pages::default(),
+            search: None,
+            bodies,
+            defaults: Defaults { message_ttl, ..config.defaults },
+            compact_below: config.bodies.compact_below,
+            tried: Mutex::default(),
+            cold_config: config.cold.clone(),
+            cold_state: Mutex::default(),
+            cold_round: tokio::sync::Mutex::new(()),
+            rounds: Mutex::new(None),
+            source: server,
+            faults: Faults::default(),
+            lock: Mutex::new(None),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The next messages of a mailbox in the order of their arrival: those above `after`, at most `limit` rows of them. With
+    /// them the UID to go on after; none when there are no more. What has ended is left out.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Damaged` when a row cannot be understood.
+    pub async fn oldest(
+        &self,
+        mailbox: &Mailbox,
+        after: u64,
+        limit: u64,
+    ) -> Result<Option<(Vec<StoredMessage>, u64)>, StoreError> {
+        let db = &self.inner.read;
+        let Some(owner) = self.mailbox_row(db, &mailbox.key).await.map_err(unavailable)? else { return Ok(None) };
+        let rows = message::Entity::find()
+            .filter(message::Column::MailboxId.eq(owner.id))
+            .filter(message::Column::Uid.gt(columns::signed(after)))
+            .order_by_asc(message::Column::Uid)
+            .limit(limit)
+            .all(db)
+            .await
+            .map_err(unavailable)?;
+        let Some(last) = rows.last().map(|row| columns::unsigned(row.uid)) else { return Ok(None) };
+        let now = Timestamp(crate::clock::now_micros());
+        let (lineage, defaults) = (self.inner.shared.lineage, &self.inner.defaults);
+        let lives = |row: &message::Model| {
+            columns::message_end(&owner, row.received_at, defaults).is_none_or(|end| end > now.0)
+        };
+        let mut page = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().filter(lives) {
+            let id = row.id;
+            let stored = columns::stored(row, &owner, &mailbox.key, lineage, defaults);
+            let damaged = || StoreError::Damaged(format!("the envelope of message {id} in {}", mailbox.key));
+            page.push(stored.ok_or_else(damaged)?);
+        }
+        Ok(Some((page, last)))
+    }
+}
+
+async fn head(db: &DatabaseConnection) -> Result<Head, DbErr> {
+    let row = meta::Entity::find_by_id(1).one(db).await?;
+    let row = row.ok_or_else(|| DbErr::Custom("there is no store in it yet".into()))?;
+    Ok(Head { row, writer: None })
+}
