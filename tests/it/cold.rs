@@ -299,7 +299,7 @@ async fn a_bucket_holds_objects_large_ones_too_and_may_be_away() {
     let done = archive(&fixture.store).await;
     assert_eq!((done.records, done.objects > 1), (300, true), "{done:?}");
     // In parts: an object as large as its only record.
-    let large: Vec<u8> = noise(33 << 20);
+    let large: Vec<u8> = noise(21 << 20);
     let id = fixture.put(&["b@x.test"], &large).await.unwrap();
     assert_eq!(archive(&fixture.store).await.records, 1);
     assert!(fixture.raw("b@x.test", id).await == large);

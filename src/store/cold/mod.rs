@@ -35,8 +35,9 @@ use self::config::{ColdConfig, Location};
 use self::metrics as names;
 use super::directory::{OpenError, private};
 
-/// What is larger goes up in parts of this size.
-const PART: usize = 32 << 20;
+/// What is larger goes up in parts.
+const WHOLE: usize = 20 << 20;
+const PART: usize = 8 << 20;
 /// How long writing an object or a part of it may take.
 const WRITING: Duration = Duration::from_secs(300);
 /// How long searches do not ask again after the storage did not answer.
@@ -209,7 +210,7 @@ impl Cold {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), ColdError> {
         let path = Path::from(name);
         let whole = bytes.len() as u64;
-        if bytes.len() <= PART {
+        if bytes.len() <= WHOLE {
             let put = self.0.objects.put(&path, PutPayload::from_bytes(bytes));
             within(WRITING, async { put.await.map(drop).map_err(|error| failed(name, &error)) }).await?;
         } else {
