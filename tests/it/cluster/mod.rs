@@ -1,5 +1,5 @@
-//! Three nodes behind nginx on one PostgreSQL with Redis, and one part after the other fails under load: every 250 is stored
-//! once, every socket hears every event, and nothing needs a hand to come back.
+//! Three nodes behind nginx on one PostgreSQL with Redis, without a broker and with RabbitMQ, and one part after the other
+//! fails under load: every 250 is stored once, every socket hears every event, and nothing needs a hand to come back.
 
 mod load;
 mod world;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use load::Load;
 use world::Cluster;
 
+use crate::support::servers::RabbitMq;
+
 /// How long a part stays away.
 const AWAY: Duration = Duration::from_secs(3);
 /// Longer than the database lets a transaction stand still.
@@ -16,7 +18,15 @@ const PAUSED: Duration = Duration::from_secs(12);
 
 #[actix::test]
 async fn whatever_fails_under_load_every_250_is_stored_once_and_every_socket_hears_it() {
-    let mut cluster = Cluster::start().await;
+    everything_fails_once(Cluster::start(None).await).await;
+}
+
+#[actix::test]
+async fn with_a_broker_mail_is_taken_while_the_database_is_away() {
+    everything_fails_once(Cluster::start(Some(RabbitMq::start())).await).await;
+}
+
+async fn everything_fails_once(mut cluster: Cluster) {
     let load = Load::start(&cluster).await;
     load.goes_on("three nodes").await;
 
@@ -39,10 +49,21 @@ async fn whatever_fails_under_load_every_250_is_stored_once_and_every_socket_hea
     load.catches_up("Redis is back").await;
 
     cluster.postgres.kill();
+    if cluster.rabbit.is_some() {
+        load.goes_on("the database is away").await;
+    }
     tokio::time::sleep(AWAY).await;
     cluster.postgres.restart().await;
     load.goes_on("the database is back").await;
     load.catches_up("the database is back").await;
+
+    if let Some(rabbit) = &mut cluster.rabbit {
+        rabbit.kill();
+        tokio::time::sleep(AWAY).await;
+        rabbit.restart().await;
+        load.goes_on("RabbitMQ is back").await;
+        load.catches_up("RabbitMQ is back").await;
+    }
 
     cluster.nginx.kill();
     tokio::time::sleep(AWAY).await;

@@ -2,7 +2,7 @@
 
 use crate::deploy::nginx::Nginx;
 use crate::support::process::Plan;
-use crate::support::servers::{Postgres, Redis};
+use crate::support::servers::{Postgres, RabbitMq, Redis};
 use crate::support::{Api, Process};
 
 pub const NODES: usize = 3;
@@ -10,6 +10,7 @@ pub const NODES: usize = 3;
 pub struct Cluster {
     pub postgres: Postgres,
     pub redis: Redis,
+    pub rabbit: Option<RabbitMq>,
     pub nginx: Nginx,
     plans: Vec<Plan>,
     nodes: Vec<Option<Process>>,
@@ -17,9 +18,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub async fn start(rabbit: Option<RabbitMq>) -> Self {
         let (postgres, redis) = (Postgres::start(), Redis::start());
         postgres.sql("postgres", "CREATE DATABASE cluster");
+        let broker = rabbit.as_ref().map_or_else(String::new, |rabbit| rabbit.url("/"));
         let directories: Vec<_> = (0..NODES).map(|_| tempfile::tempdir().unwrap()).collect();
         let plan = |directory: &tempfile::TempDir| {
             Plan::new(directory.path())
@@ -27,6 +29,7 @@ impl Cluster {
                 .set("MAILROOM__REDIS__URL", &redis.url())
                 .set("MAILROOM__HTTP__TRUSTED_PROXIES", "127.0.0.1")
                 .set("MAILROOM__SMTP__PROXY_PROTOCOL_FROM", "127.0.0.1")
+                .set("MAILROOM__BROKER__URL", &broker)
         };
         let plans: Vec<Plan> = directories.iter().map(plan).collect();
         let mut nodes = Vec::new();
@@ -36,7 +39,7 @@ impl Cluster {
         let http: Vec<_> = plans.iter().map(|plan| plan.http).collect();
         let smtp: Vec<_> = plans.iter().map(|plan| plan.smtp).collect();
         let nginx = Nginx::start(&http, &smtp).await;
-        Self { postgres, redis, nginx, plans, nodes, _directories: directories }
+        Self { postgres, redis, rabbit, nginx, plans, nodes, _directories: directories }
     }
 
     pub fn node(&self, n: usize) -> &Process {
