@@ -30,6 +30,7 @@ mod nodes_agree;
 mod order;
 mod proxies;
 mod receive;
+mod replicas;
 mod retention;
 mod search;
 mod search_servers;

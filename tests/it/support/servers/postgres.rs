@@ -28,15 +28,25 @@ impl Postgres {
             .and(["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"])
             .by(&account)
             .run();
-        let postgres = programs().join("postgres");
-        let server = Words::new([postgres.to_str().expect("text"), "-D", data, "-h", "127.0.0.1"])
-            .and(["-p", &address.port().to_string(), "-c", "unix_socket_directories=", "-c", "fsync=on"])
-            .and(["-c", "synchronous_commit=on", "-c", "full_page_writes=on", "-c", "max_connections=1000"])
-            .and(["-c", "shared_buffers=64MB", "-c", "log_min_messages=fatal", "-c", "autovacuum_naptime=10s"])
-            .and(settings)
-            .by(&account);
+        let server = server(data, address.port()).and(settings).by(&account);
         let probe = psql(address.port(), "postgres").and(["-c", "SELECT 1"]);
         Self(Running::start(server, probe, directory, address))
+    }
+
+    /// A streaming replica of this one, on a port of its own, that serves reads.
+    pub fn replica(&self) -> Self {
+        let ([address], directory, account) = (free_addresses(), directory(), Account::new("postgres"));
+        let data = directory.join("data");
+        account.directory(&data);
+        let data = data.to_str().expect("a path in text");
+        let copy = programs().join("pg_basebackup");
+        Words::new([copy.to_str().expect("text"), "-h", "127.0.0.1", "-p", &self.0.address.port().to_string()])
+            .and(["-U", USER, "-D", data, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
+            .and(["--no-sync"])
+            .by(&account)
+            .run();
+        let probe = psql(address.port(), "postgres").and(["-c", "SELECT 1"]);
+        Self(Running::start(server(data, address.port()).by(&account), probe, directory, address))
     }
 
     pub fn url(&self, database: &str) -> String {
@@ -71,6 +81,14 @@ impl DerefMut for Postgres {
     fn deref_mut(&mut self) -> &mut Running {
         &mut self.0
     }
+}
+
+fn server(data: &str, port: u16) -> Words {
+    let postgres = programs().join("postgres");
+    Words::new([postgres.to_str().expect("text"), "-D", data, "-h", "127.0.0.1", "-p", &port.to_string()])
+        .and(["-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "synchronous_commit=on"])
+        .and(["-c", "full_page_writes=on", "-c", "max_connections=1000", "-c", "shared_buffers=64MB"])
+        .and(["-c", "log_min_messages=fatal", "-c", "autovacuum_naptime=10s"])
 }
 
 fn psql(port: u16, database: &str) -> Words {
