@@ -41,7 +41,7 @@ impl Store {
         let mut found = Vec::with_capacity(keys.len());
         for keys in chunks(&keys) {
             let query = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
-            found.extend(query.all(&self.inner.read).await.map_err(unavailable)?);
+            found.extend(self.timely(query.all(&self.inner.read)).await?);
         }
         Ok(self.living(found))
     }
@@ -58,7 +58,7 @@ impl Store {
             let query =
                 mailbox::Entity::find().select_only().columns([Column::Address, Column::Incarnation, Column::Modseq]);
             let query = query.filter(Column::Address.is_in(keys.to_vec())).into_tuple::<(String, i64, i64)>();
-            for (address, incarnation, modseq) in query.all(&self.inner.read).await.map_err(unavailable)? {
+            for (address, incarnation, modseq) in self.timely(query.all(&self.inner.read)).await? {
                 let (incarnation, modseq) = (columns::unsigned(incarnation), columns::unsigned(modseq));
                 let cursor = Cursor { lineage: self.inner.shared.lineage, incarnation, modseq };
                 found.insert(MailboxKey::from_stored(&address), cursor);
@@ -93,7 +93,7 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn mailbox(&self, key: &MailboxKey) -> Result<Option<Mailbox>, StoreError> {
-        let row = self.mailbox_row(&self.inner.read, key).await.map_err(unavailable)?;
+        let row = self.timely(self.mailbox_row(&self.inner.read, key)).await?;
         Ok(row.and_then(|row| columns::mailbox(row, self.inner.shared.lineage)))
     }
 
@@ -107,11 +107,8 @@ impl Store {
             Ok(life) => return Ok(Some(life)),
             Err(mark) => mark,
         };
-        let found = mailbox::Entity::find()
-            .filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()))
-            .all(&self.inner.read)
-            .await
-            .map_err(unavailable)?;
+        let found = mailbox::Entity::find().filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()));
+        let found = self.timely(found.all(&self.inner.read)).await?;
         let Some(found) = self.living(found).pop() else { return Ok(None) };
         let life = Life { mailbox: found.key, incarnation: found.cursor.incarnation };
         tokens.keep(mark, *token_hash, life.clone(), found.expires_at);
@@ -126,10 +123,8 @@ impl Store {
         let rows = mailbox::Entity::find()
             .filter(mailbox::Column::Address.gt(after.unwrap_or_default()))
             .order_by_asc(mailbox::Column::Address)
-            .limit(u64::from(limit) + 1)
-            .all(&self.inner.read)
-            .await
-            .map_err(unavailable)?;
+            .limit(u64::from(limit) + 1);
+        let rows = self.timely(rows.all(&self.inner.read)).await?;
         let more = rows.len() > limit as usize;
         let page: Vec<_> = rows.into_iter().take(limit as usize).collect();
         let next = page.last().filter(|_| more).and_then(|row| row.address.clone());

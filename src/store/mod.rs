@@ -213,7 +213,7 @@ impl Store {
         if !self.is_shared() {
             return Ok(self.stream_head());
         }
-        let row = meta::Entity::find_by_id(1).one(&self.inner.read).await.map_err(unavailable)?;
+        let row = self.timely(meta::Entity::find_by_id(1).one(&self.inner.read)).await?;
         let row = row.ok_or_else(|| StoreError::Unavailable("the head of the database is missing".into()))?;
         Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
     }

@@ -21,7 +21,7 @@ use super::list;
 use super::messages::{ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
-use super::{Store, StoreError, unavailable};
+use super::{Store, StoreError};
 use crate::mail::time::Timestamp;
 
 /// Pages that all nodes share.
@@ -135,7 +135,7 @@ impl Store {
     ) -> Result<Bytes, StoreError> {
         let shape = (request.limit, request.unread);
         let (row, name) = match &request.scope {
-            Scope::Mailbox(key) => match self.mailbox_row(&self.inner.read, key).await.map_err(unavailable)? {
+            Scope::Mailbox(key) => match self.timely(self.mailbox_row(&self.inner.read, key)).await? {
                 Some(row) => {
                     let name = self.name(&row, row.modseq, shape);
                     (Some(row), name)

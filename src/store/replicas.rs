@@ -21,6 +21,8 @@ use crate::mail::address::MailboxKey;
 const PROBE: Duration = Duration::from_secs(1);
 /// How long a replica may take for one look at a row. A reader waits no longer for it than that.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a read of a server may take: many times what the longest page of a search takes.
+const READ: Duration = Duration::from_secs(20);
 
 /// See the module. Empty where there are none.
 #[derive(Debug, Default)]
@@ -133,12 +135,28 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut result = Err(StoreError::Unavailable("there is no database".into()));
         for place in self.inner.replicas.places() {
-            result = read(&place).await;
+            result = self.in_time(read(&place)).await;
             if !place.failed(&result) {
                 break;
             }
         }
         result
+    }
+
+    /// A read of the primary. A server that does not answer in time counts as away.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub(super) async fn timely<T>(&self, read: impl Future<Output = Result<T, DbErr>>) -> Result<T, StoreError> {
+        self.in_time(async { read.await.map_err(unavailable) }).await
+    }
+
+    async fn in_time<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        if !self.is_shared() {
+            return read.await;
+        }
+        let late = || StoreError::Unavailable("the database does not answer in time".into());
+        tokio::time::timeout(READ, read).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// A snapshot at `place` that has everything of `scope` that was committed before now; the primary's where the replica has

@@ -52,7 +52,8 @@ on_servers! {
         a_mailbox_that_both_make_by_mail_is_one;
     outages:
         killed_connections_lose_nothing_and_repeat_nothing
-        a_database_that_is_away_is_said_so_and_comes_back;
+        a_database_that_is_away_is_said_so_and_comes_back
+        a_server_that_stands_still_keeps_no_reader_waiting_for_ever;
 }
 
 everywhere! {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mailroom::mail::cursor::Cursor;
 use mailroom::mail::id::DeliveryId;
 use mailroom::store::{Faults, Store, StoreError, WriteFailed};
 
@@ -129,6 +130,36 @@ pub async fn killed_connections_lose_nothing_and_repeat_nothing(engine: Engine) 
         is_true(&store, &heard, &to[0], yes, no).await;
     }
     assert!(store.status().healthy);
+}
+
+pub async fn a_server_that_stands_still_keeps_no_reader_waiting_for_ever(engine: Engine) {
+    let mut own = Own::start(engine);
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = own.store(directory.path()).await;
+    let (mail, answer) = incoming(&["a@x"], mail(1).as_bytes());
+    assert!(store.append(mail).is_ok());
+    answer.await.unwrap().unwrap();
+    own.running().pause();
+    let began = Instant::now();
+    let (address, wanted) = (key("a@x"), request("a@x", 10));
+    let (list, mailbox, rows, replay) = tokio::join!(
+        store.list(&wanted),
+        store.mailbox(&address),
+        store.mailboxes(std::slice::from_ref(&address)),
+        store.replay(&address, Cursor::default(), 10),
+    );
+    assert!(matches!(list, Err(StoreError::Unavailable(_))), "{list:?}");
+    assert!(matches!(mailbox, Err(StoreError::Unavailable(_))), "{mailbox:?}");
+    assert!(matches!(rows, Err(StoreError::Unavailable(_))), "{rows:?}");
+    assert!(matches!(replay, Err(StoreError::Unavailable(_))), "{replay:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    own.running().resume();
+    let end = Instant::now() + Duration::from_secs(30);
+    while store.list(&wanted).await.map(|page| page.items.len()).ok() != Some(1) {
+        assert!(Instant::now() < end, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    store.close().await;
 }
 
 pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
