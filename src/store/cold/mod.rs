@@ -38,8 +38,10 @@ use super::directory::{OpenError, private};
 /// What is larger goes up in parts.
 const WHOLE: usize = 20 << 20;
 const PART: usize = 8 << 20;
-/// How long writing an object or a part of it may take.
+/// How long one request for a whole object may take.
 const WRITING: Duration = Duration::from_secs(300);
+/// Bytes a second below which writing is given up.
+const SLOWEST: u64 = 256 << 10;
 /// How long searches do not ask again after the storage did not answer.
 const LEFT_ALONE: i64 = 30_000_000;
 
@@ -210,18 +212,19 @@ impl Cold {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), ColdError> {
         let path = Path::from(name);
         let whole = bytes.len() as u64;
+        let limit = self.0.timeout + Duration::from_secs(whole / SLOWEST);
         if bytes.len() <= WHOLE {
             let put = self.0.objects.put(&path, PutPayload::from_bytes(bytes));
-            within(WRITING, async { put.await.map(drop).map_err(|error| failed(name, &error)) }).await?;
+            within(limit, async { put.await.map(drop).map_err(|error| failed(name, &error)) }).await?;
         } else {
-            let upload = self.0.objects.put_multipart(&path).await.map_err(|error| failed(name, &error))?;
+            let begun = self.0.objects.put_multipart(&path);
+            let upload = within(self.0.timeout, async { begun.await.map_err(|error| failed(name, &error)) }).await?;
             let mut upload = WriteMultipart::new_with_chunk_size(upload, PART);
             upload.put(bytes);
-            let parts = u32::try_from(whole / PART as u64 + 1).unwrap_or(u32::MAX);
-            within(WRITING * parts, async { upload.finish().await.map(drop).map_err(|error| failed(name, &error)) })
-                .await?;
+            within(limit, async { upload.finish().await.map(drop).map_err(|error| failed(name, &error)) }).await?;
         }
-        let head = within(WRITING, async { self.0.objects.head(&path).await.map_err(|error| failed(name, &error)) });
+        let head =
+            within(self.0.timeout, async { self.0.objects.head(&path).await.map_err(|error| failed(name, &error)) });
         if head.await?.size == whole { Ok(()) } else { Err(ColdError::Broken(name.to_owned())) }
     }
 
@@ -232,7 +235,7 @@ impl Cold {
             // What the process was writing when it ended.
             let _ = std::fs::remove_file(directory.join(format!("{name}#1")));
         }
-        match within(WRITING, removed).await {
+        match within(self.0.timeout, removed).await {
             Err(ColdError::Missing(_)) => Ok(()),
             removed => removed,
         }
