@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the integration suite with the store on a database server: scripts/engine.sh postgres|mariadb [TEST...]
+# Runs the integration suite with the store on a database server, and a Redis beside it: scripts/engine.sh postgres|mariadb [TEST...]
 # What is about files of the store is left out by name, and said.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,7 +16,6 @@ while read -r name why; do
 done <"$list"
 
 export MAILROOM_TEST_ENGINE="$engine"
-# A bus or a broker beside the database is named here, for the whole run, once the suite starts one.
 "${CARGO:-cargo}" build --bin mailroom
 # shellcheck disable=SC2086 # a list of words
 "${CARGO:-cargo}" test --test it -- $skips "$@"

@@ -40,9 +40,10 @@ impl Plan {
             ("MAILROOM__DATABASE__MIN_FREE".into(), "1B".into()),
             ("MAILROOM__RUNTIME__DRAIN".into(), "0s".into()),
         ];
-        let url = Engine::chosen().database(data).url;
-        if !url.is_empty() {
-            environment.push(("MAILROOM__DATABASE__URL".into(), url));
+        let database = Engine::chosen().database(data);
+        if let Some(redis) = database.redis() {
+            let settings = [("DATABASE__URL", database.url), ("REDIS__URL", redis), ("REDIS__PREFIX", database.name)];
+            environment.extend(settings.map(|(name, value)| (format!("MAILROOM__{name}"), value)));
         }
         Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use mailroom::app::{App, Extras};
+use mailroom::cluster::redis::Servers;
 use mailroom::config::Config;
 use mailroom::store::Faults;
 use mailroom::telemetry::Recorder;
@@ -33,7 +34,11 @@ impl TestServer {
     pub async fn on(data: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.runtime.data = data.path().to_owned();
-        config.database.url = Engine::chosen().database(data.path()).url;
+        let database = Engine::chosen().database(data.path());
+        config.database.url.clone_from(&database.url);
+        if let Some(url) = database.redis() {
+            (config.redis.url, config.redis.prefix) = (Servers::one(url), database.name);
+        }
         config.smtp.listen = vec!["smtp://127.0.0.1:0".into()];
         config.smtp.hostname = "mx.mailroom.test".into();
         config.http.listen = "127.0.0.1:0".parse().unwrap();

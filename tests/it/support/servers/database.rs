@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::{MariaDb, Postgres};
+use super::{MariaDb, Postgres, Redis};
 
 /// What a store keeps its rows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,12 @@ impl Database {
         }
     }
 
+    /// The bus of the nodes on it, for `[redis] url`: none where the database is of one node alone. [`Database::name`] is a
+    /// prefix that no other test has.
+    pub fn redis(&self) -> Option<String> {
+        (self.engine != Engine::Sqlite).then(|| redis().url())
+    }
+
     /// Runs statements in it, from outside of the store; what they gave, a line a row.
     pub async fn sql(&self, text: &str) -> String {
         if self.engine == Engine::Sqlite {
@@ -120,6 +126,12 @@ async fn sqlite(file: &Path, text: &str) -> String {
 pub fn postgres() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(Postgres::start)
+}
+
+/// The Redis that all tests of this run share, each under a prefix of its own.
+pub fn redis() -> &'static Redis {
+    static SHARED: OnceLock<Redis> = OnceLock::new();
+    SHARED.get_or_init(Redis::start)
 }
 
 /// The MariaDB that all tests of this run share.
