@@ -1,6 +1,7 @@
 # make run     build and start everything on loopback
 # make test    format, lints, unit, integration and browser tests; does its own set-up
 # make bench   measure, write docs/benchmarks.md
+# make bench-servers  the same on PostgreSQL and with several nodes, docs/benchmarks-servers.md
 # make test-capacity  what things cost at 1, 2 and 4 nodes, 100,000 WebSocket clients; writes docs/capacity-measured.md
 # make fmt     format
 
@@ -10,7 +11,7 @@ CARGO ?= cargo
 NPM ?= npm
 E2E = tests/e2e
 
-.PHONY: help run build test test-capacity bench fmt setup setup-bench lint unit check-js browser
+.PHONY: help run build test test-capacity bench bench-servers fmt setup setup-bench lint unit check-js browser
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -31,6 +32,11 @@ bench: setup-bench
 	$(CARGO) build --release --bin mailroom --example constant
 	python3 scripts/bench --binary $(CARGO_TARGET_DIR)/release/mailroom \
 		--constant $(CARGO_TARGET_DIR)/release/examples/constant --write docs/benchmarks.md
+
+bench-servers: setup-bench
+	$(CARGO) build --release --bin mailroom --example constant
+	python3 scripts/bench postgres nodes --binary $(CARGO_TARGET_DIR)/release/mailroom \
+		--constant $(CARGO_TARGET_DIR)/release/examples/constant --write docs/benchmarks-servers.md
 
 test-capacity: setup-bench
 	$(CARGO) build --release --bin mailroom

@@ -67,6 +67,9 @@ if [ "$purpose" = test ]; then
 fi
 if [ "$purpose" = bench ]; then
     need postfix postfix smtp-source smtp-sink
+    need_file postgresql /usr/lib/postgresql/*/bin/postgres
+    need_file postgresql-client /usr/lib/postgresql/*/bin/psql
+    need redis-server redis-server
 fi
 
 if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then

@@ -18,7 +18,7 @@ ALL = rows.ALL | engines.ALL
 
 def main():
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("only", nargs="*", help="names of rows; all without one: " + ", ".join(ALL))
+    parser.add_argument("only", nargs="*", help="names of rows: " + ", ".join(ALL) + "; without one those of a node alone")
     parser.add_argument("--binary", required=True, help="the release build of mailroom")
     parser.add_argument("--constant", required=True, help="the release build of examples/constant")
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round: to try the suite itself")
@@ -28,7 +28,7 @@ def main():
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(ALL)}")
     machine, results, broken = describe(options.binary), [], 0
-    for name in options.only or ALL:
+    for name in options.only or rows.ALL:
         try:
             for result in ALL[name](rows.Setting(options.binary, options.constant, options.quick)):
                 print(result.line(), flush=True)
