@@ -99,6 +99,10 @@ impl Check<'_> {
     }
 
     async fn search_state(&self, db: &DatabaseConnection) -> Result<Option<Finding>, DbErr> {
+        let tables = db.query_all_raw(statement("SELECT name FROM sqlite_master WHERE name = 'state'", [])).await?;
+        if tables.is_empty() {
+            return Ok(Some(Finding::notice("the search index is not made yet: the server makes it")));
+        }
         let state = db.query_one_raw(statement("SELECT lineage, position FROM state WHERE id = 1", [])).await?;
         let state = state.ok_or_else(|| DbErr::Custom("it does not say how far it is".into()))?;
         let (lineage, position): (i64, i64) = (state.try_get_by_index(0)?, state.try_get_by_index(1)?);
