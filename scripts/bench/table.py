@@ -49,7 +49,7 @@ def number(value):
 def render(machine, results, quick):
     """The whole page in Markdown."""
     lines = ["# Benchmarks", ""]
-    lines += ["Made by `make bench`; do not edit. Each ratio was taken within one run, its sides alternating; medians of three.",
+    lines += ["Made by `make bench` or `make bench-servers`; do not edit. Each ratio was taken within one run, its sides alternating; medians of three.",
               "What holds back the rows that miss their goal stands in [performance.md](performance.md).", ""]
     if quick:
         lines += ["**A quick run to try the suite: too short for any figure in it to mean much.**", ""]

@@ -1,4 +1,5 @@
-//! The one writer: a thread of its own with the only connection that writes.
+//! A writer: a thread of its own with a connection that writes. A node has one on SQLite, which nobody else writes to, and
+//! several on a database server.
 //!
 //! It takes what is queued, deliveries first ([`ground`]), then changes ([`changes`]), makes each lot one transaction and
 //! goes round again; nothing lingers. [`transaction`] keeps what a lot promises outside of the code that may panic, and

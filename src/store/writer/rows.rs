@@ -1,6 +1,7 @@
 //! The mailbox rows that the writer knows, and the row of `meta`.
 //!
-//! The writer is the only one that changes them, so what it has read or written stays true.
+//! On SQLite the writer is the only one that changes them, so what it has read or written stays true. On a database server
+//! they are locked and hold for one transaction.
 
 use std::collections::{HashMap, HashSet};
 
