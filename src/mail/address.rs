@@ -197,6 +197,12 @@ impl MailboxKey {
         }
     }
 
+    /// `text` as a key, where it is one as it stands.
+    #[must_use]
+    pub fn canonical(text: &str) -> Option<Self> {
+        Self::parse(text, Plus::Separate).ok().filter(|key| key.as_str() == text)
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -543,6 +549,7 @@ mod tests {
             for plus in [Plus::Same, Plus::Separate] {
                 if let Ok(key) = MailboxKey::parse(&format!("{local}@{domain}"), plus) {
                     prop_assert_eq!(MailboxKey::parse(key.as_str(), plus), Ok(key.clone()), "{}", key);
+                    prop_assert_eq!(MailboxKey::canonical(key.as_str()), Some(key.clone()));
                     prop_assert!(!key.domain().bytes().any(|b| b.is_ascii_uppercase()));
                     prop_assert!(key.domain().is_ascii());
                 }

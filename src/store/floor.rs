@@ -7,7 +7,8 @@
 use entity::message;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, QueryFilter, QueryOrder, QuerySelect};
 
-use super::list::{Of, after, condition};
+use super::bounds::after;
+use super::list::{Of, condition};
 use super::messages::ListRequest;
 use super::search::page::WORK;
 
@@ -41,7 +42,7 @@ pub(super) async fn floor(
     if let Some(before) = before {
         rows = rows.filter(column.lt(before));
     }
-    if let Some(since) = after(of, request.since) {
+    if let Some(since) = after(request.since) {
         rows = rows.filter(column.gt(since));
     }
     let row: Option<(i64, i64)> = rows.offset(WORK as u64).limit(1).into_tuple().one(tx).await?;

@@ -2,6 +2,7 @@
 //! transaction, so that subscribing from that position misses nothing.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use entity::{mailbox, message, meta};
@@ -9,6 +10,7 @@ use sea_orm::sea_query::Condition as Where;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::SemaphorePermit;
 
+use super::bounds::{self, Before, after};
 use super::floor::{self, Span};
 use super::messages::{BodyLocation, ListRequest, MessagePage, Scope};
 use super::metrics as names;
@@ -22,6 +24,9 @@ use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
 use crate::mail::summary::Listed;
 use crate::mail::time::Timestamp;
+
+/// How long a search waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
 
 /// One mailbox (its row) or all of them.
 pub(super) enum Of<'a> {
@@ -70,7 +75,7 @@ impl Store {
     /// # Errors
     /// `BadPage`, `Unavailable`; with a search by words `Damaged` never: what cannot be read does not match.
     pub async fn list(&self, request: &ListRequest) -> Result<MessagePage, StoreError> {
-        let before = request.page.as_deref().map(parse_page).transpose()?;
+        let before = request.page.as_deref().map(Before::parse).transpose()?;
         let _turn = self.turn(request).await?;
         self.somewhere(async |place| self.list_at(place, request, before).await).await
     }
@@ -79,20 +84,24 @@ impl Store {
         &self,
         place: &Place,
         request: &ListRequest,
-        before: Option<i64>,
+        before: Option<Before>,
     ) -> Result<MessagePage, StoreError> {
         let tx = self.snapshot(place, &request.scope).await?;
-        let (of, position) = match &request.scope {
+        let (of, position, told) = match &request.scope {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
                 Some(row) => {
                     let cursor = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
-                    (Of::Mailbox(key, Box::new(row)), Position::Mailbox(cursor))
+                    (Of::Mailbox(key, Box::new(row)), Position::Mailbox(cursor), 0)
                 }
                 None => return Ok(empty()),
             },
-            Scope::All => (Of::All, Position::Stream(self.stream_position(&tx).await.map_err(unavailable)?)),
+            Scope::All => {
+                let (present, floor) = self.stream_position(&tx).await.map_err(unavailable)?;
+                (Of::All, Position::Stream(present), if self.is_shared() { floor } else { 0 })
+            }
         };
-        let page = self.page(&tx, &of, request, before).await?;
+        let request = bounds::believed(request, position, told);
+        let page = self.page(&tx, &of, &request, before).await?;
         tx.commit().await.map_err(unavailable)?;
         let mailbox_end = match &of {
             Of::Mailbox(_, row) => row.expires_at.map(Timestamp),
@@ -102,13 +111,16 @@ impl Store {
         Ok(MessagePage { position, until, ..page })
     }
 
-    /// Searches take turns for some of the connections, so that plain lists find one however many search.
+    /// Searches take turns for some of the connections, so that lists without words find one however many search; and one
+    /// that gets none for a while is told so, however many wait.
     async fn turn(&self, request: &ListRequest) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
-        if !request.unread && request.query.as_ref().is_none_or(Query::is_empty) {
+        if request.query.as_ref().is_none_or(Query::is_empty) {
             return Ok(None);
         }
-        let turn = self.inner.searching.acquire().await;
-        turn.map(Some).map_err(|error| StoreError::Unavailable(error.to_string()))
+        match tokio::time::timeout(TURN, self.inner.searching.acquire()).await {
+            Ok(turn) => turn.map(Some).map_err(|error| StoreError::Unavailable(error.to_string())),
+            Err(_) => Err(StoreError::Unavailable(format!("too many searches: none ended within {TURN:?}"))),
+        }
     }
 
     /// The first page as the caller serialises it, from memory while it is exact. Requests with a query, a page or a
@@ -142,10 +154,10 @@ impl Store {
         Ok(rendered)
     }
 
-    /// Where the stream stands in the snapshot of `tx`.
-    pub(super) async fn stream_position(&self, tx: &DatabaseTransaction) -> Result<StreamCursor, DbErr> {
+    /// Where the stream stands in the snapshot of `tx`, and the stamp up to which it was forgotten.
+    async fn stream_position(&self, tx: &DatabaseTransaction) -> Result<(StreamCursor, i64), DbErr> {
         let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
-        Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
+        Ok((StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp }, row.stream_floor))
     }
 
     async fn page(
@@ -153,11 +165,13 @@ impl Store {
         tx: &DatabaseTransaction,
         of: &Of<'_>,
         request: &ListRequest,
-        before: Option<i64>,
+        before: Option<Before>,
     ) -> Result<MessagePage, StoreError> {
         if let (Of::All, Some(Position::Stream(since)), Bodies::Table) = (of, request.since, &self.inner.bodies) {
-            return self.recent(tx, of, request, since, before).await;
+            let below = before.map_or(Ok(i64::MAX), Before::stamp)?;
+            return self.recent(tx, of, request, since, below).await;
         }
+        let before = before.map(Before::order).transpose()?;
         let asked = request.query.as_ref().filter(|query| query.fts().is_some() || tagged(query));
         if let Some(query) = asked {
             return self.search(tx, of, request, query, before).await;
@@ -170,7 +184,7 @@ impl Store {
                 return Ok(filling.page);
             }
         }
-        filling.page.next = floor.map(page_from);
+        filling.page.next = floor.map(bounds::page_from);
         Ok(filling.page)
     }
 
@@ -270,7 +284,7 @@ pub(super) fn select(of: &Of<'_>, request: &ListRequest, span: Span) -> sea_orm:
     if let Some(floor) = span.floor {
         wanted = wanted.add(column.gt(floor));
     }
-    if let Some(since) = after(of, request.since) {
+    if let Some(since) = after(request.since) {
         wanted = wanted.add(column.gt(since));
     }
     if request.unread {
@@ -281,17 +295,6 @@ pub(super) fn select(of: &Of<'_>, request: &ListRequest, span: Span) -> sea_orm:
         wanted = wanted.add(if filter.negated { holds.not() } else { holds });
     }
     query.filter(wanted).order_by_desc(column)
-}
-
-/// The part of `since` that orders this list. One of another life of the mailbox, or of another kind, bounds nothing.
-pub(super) fn after(of: &Of<'_>, since: Option<Position>) -> Option<i64> {
-    match (of, since?) {
-        (Of::Mailbox(_, row), Position::Mailbox(cursor)) => {
-            (cursor.incarnation == columns::unsigned(row.incarnation)).then(|| columns::signed(cursor.modseq))
-        }
-        (Of::All, Position::Stream(cursor)) => Some(cursor.stamp),
-        _ => None,
-    }
 }
 
 /// Tags are text in their column: only [`Query::matches`] is exact about them.
@@ -312,15 +315,6 @@ pub(super) fn condition(condition: &Condition) -> Option<Where> {
         Condition::Tag(_) => return None,
     };
     Some(Where::all().add(holds))
-}
-
-/// The page that begins with the line at `order`.
-pub(super) fn page_from(order: i64) -> String {
-    format!("{:x}", order.saturating_add(1))
-}
-
-fn parse_page(page: &str) -> Result<i64, StoreError> {
-    i64::from_str_radix(page, 16).ok().filter(|before| *before > 0).ok_or(StoreError::BadPage)
 }
 
 /// An empty page, whose position is still to be set.

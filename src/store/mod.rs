@@ -10,6 +10,7 @@
 
 pub mod backup;
 pub mod bodies;
+mod bounds;
 pub mod cache;
 pub mod check;
 pub mod cold;

@@ -32,6 +32,9 @@ pub trait SecondLevel: Send + Sync + 'static {
     fn keep(&self, name: &str, page: Bytes);
 }
 
+/// Only lists of these lengths are shared: whoever asks for all the others fills the memory of this process, which is bounded,
+/// and not that of all.
+const SHARED: [u32; 4] = [10, 20, 50, 100];
 /// How a page looks may change with the version that rendered it.
 const FORMAT: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
 const LIFE: Duration = Duration::from_secs(5);
@@ -150,7 +153,7 @@ impl Store {
             metrics::counter!(names::LIST_HITS, "level" => "process").increment(1);
             return Ok(page);
         }
-        let second = pages.second.get().filter(|_| row.is_some());
+        let second = pages.second.get().filter(|_| row.is_some() && SHARED.contains(&request.limit));
         if let Some(second) = second
             && let Some(page) = second.get(&name).await.and_then(|packed| Page::unpack(&packed))
             && page.holds(now)

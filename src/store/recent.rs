@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use sea_orm::DatabaseTransaction;
 
+use super::bounds;
 use super::list::{self, Line, Of};
 use super::messages::{ListRequest, MessagePage};
 use super::search::page::{Filling, Goes, WORK};
@@ -15,18 +16,18 @@ use crate::mail::cursor::StreamCursor;
 const LOT: usize = 256;
 
 impl Store {
-    /// The page below the place `before`. A position older than the marks bounds nothing but what they still tell.
+    /// The page of what came after `since`, which the marks still tell, below the stamp `below`. Every event on the way
+    /// counts as work, so that a page costs the same whatever is left out of it.
     pub(super) async fn recent(
         &self,
         tx: &DatabaseTransaction,
         of: &Of<'_>,
         request: &ListRequest,
         since: StreamCursor,
-        before: Option<i64>,
+        mut below: i64,
     ) -> Result<MessagePage, StoreError> {
         let mut filling = Filling::new(list::empty(), request.limit, WORK);
         let query = request.query.as_ref().filter(|query| !query.is_empty());
-        let mut below = before.unwrap_or(i64::MAX);
         loop {
             let places = stream::before(tx, since.stamp, below, LOT).await.map_err(unavailable)?;
             let Some(last) = places.last() else { return Ok(filling.page) };
@@ -40,7 +41,13 @@ impl Store {
             rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.stamp));
             let mut lines = self.living_lines(tx, of, rows).await.map_err(unavailable)?;
             lines.retain(|line: &Line| !(request.unread && line.listed.is_read));
+            let passed_over = places.len() - lines.len();
             if self.examine(lines, query, &mut filling).await? == Goes::Ended {
+                filling.page.next = filling.page.next.map(bounds::in_stream);
+                return Ok(filling.page);
+            }
+            if filling.passed(passed_over) == Goes::Ended {
+                filling.page.next = Some(bounds::in_stream(bounds::page_from(below - 1)));
                 return Ok(filling.page);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Before a replica is used the primary is asked for one row (the mailbox's, or that of `meta`), and the replica's own in the
 //! snapshot that is then read. So a read that follows a write, through whatever node, or a push never misses it: a replica
-//! that lags is passed over for that read. One that fails is left out until it answers again, which a task looks for.
+//! that lags is passed over for that read, as is one that fails it. A task with a connection of its own looks which of them
+//! live, so that a busy replica is not taken for a dead one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use super::source::{self, Source};
 use super::{Store, StoreError, metrics as names, unavailable};
 use crate::mail::address::MailboxKey;
 
-/// How often those that failed are asked whether they are back, and the others whether they live.
+/// How often each is asked whether it lives.
 const PROBE: Duration = Duration::from_secs(1);
 /// How long a replica may take for one look at a row. A reader waits no longer for it than that.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -37,6 +38,8 @@ struct Replica {
     /// Without its password.
     name: String,
     db: DatabaseConnection,
+    /// The connection of the watch.
+    watched: DatabaseConnection,
     up: AtomicBool,
 }
 
@@ -54,14 +57,16 @@ impl Replicas {
             .iter()
             .filter_map(|source| {
                 let db = source.reading_lazily(connections, PATIENCE)?;
-                Some(Arc::new(Replica { name: source.to_string(), db, up: AtomicBool::new(true) }))
+                let watched = source.reading_lazily(1, PATIENCE)?;
+                Some(Arc::new(Replica { name: source.to_string(), db, watched, up: AtomicBool::new(true) }))
             })
             .collect();
         let watched = all.clone();
         let watch = tokio::spawn(async move {
             loop {
                 for replica in &watched {
-                    let asked = tokio::time::timeout(PATIENCE, meta::Entity::find_by_id(1).one(&replica.db)).await;
+                    let row = meta::Entity::find_by_id(1).one(&replica.watched);
+                    let asked = tokio::time::timeout(PATIENCE, row).await;
                     replica.is(matches!(asked, Ok(Ok(Some(_)))));
                 }
                 tokio::time::sleep(PROBE).await;
@@ -86,6 +91,7 @@ impl Replicas {
         }
         for replica in &self.all {
             let _ = replica.db.close_by_ref().await;
+            let _ = replica.watched.close_by_ref().await;
         }
     }
 }
@@ -116,7 +122,6 @@ impl Place {
         match (&self.0, result) {
             (Some(replica), Err(StoreError::Unavailable(error))) => {
                 tracing::debug!(replica = replica.name, error, "a read from the replica failed");
-                replica.is(false);
                 true
             }
             _ => false,
@@ -225,7 +230,7 @@ mod tests {
 
     fn replica(name: &str) -> Arc<Replica> {
         let db = DatabaseConnection::default();
-        Arc::new(Replica { name: name.to_owned(), db, up: AtomicBool::new(true) })
+        Arc::new(Replica { name: name.to_owned(), watched: db.clone(), db, up: AtomicBool::new(true) })
     }
 
     fn order(replicas: &Replicas) -> Vec<String> {
@@ -239,6 +244,8 @@ mod tests {
         assert_eq!(order(&replicas), ["b", "primary"]);
         let place = replicas.places().next().unwrap();
         assert!(place.failed::<()>(&Err(StoreError::Unavailable("gone".into()))));
+        assert_eq!(order(&replicas), ["b", "primary"], "one read that failed says little");
+        replicas.all[0].is(false);
         assert_eq!([order(&replicas), order(&replicas)], [["b", "primary"], ["b", "primary"]]);
         assert!(!place.failed::<()>(&Err(StoreError::NotFound)));
         assert_eq!(order(&Replicas::default()), ["primary"]);

@@ -101,6 +101,9 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> Answer {
         Access::Open => {
             // Taken before the page is read: what changes meanwhile is told again, never left out.
             let cursor = state.store.stream_head().to_string();
+            if asked.page.as_deref().is_some_and(|page| MailboxKey::canonical(page).is_none()) {
+                return Err(Kind::BadPage.into());
+            }
             let page = state.store.list_mailboxes(asked.page.as_deref(), limit).await?;
             let items = page.items.into_iter().map(Into::into).collect();
             json(&MailboxList { items, next_cursor: page.next, cursor })

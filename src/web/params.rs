@@ -36,7 +36,8 @@ pub struct ListParams {
     pub q: Option<String>,
     /// True: only messages that are not marked read.
     pub unread: Option<bool>,
-    /// Only what came after this `cursor`.
+    /// Only what came after this `cursor`. One that events could not be continued from (of a mailbox that was deleted since,
+    /// from before a backup was restored, of all mailboxes and older than a day on a database server) bounds nothing.
     pub since: Option<String>,
     /// Items on the page.
     #[param(minimum = 1, maximum = 500, default = 50)]

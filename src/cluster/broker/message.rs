@@ -187,10 +187,11 @@ impl Mail {
         let id = uuid::Uuid::from_slice(&wire.id).map_err(|_| malformed("its id is none"))?;
         let envelope = wire.envelope.and_then(envelope).ok_or_else(|| malformed("there is no envelope"))?;
         let body = wire.body.ok_or_else(|| malformed("there is no body"))?;
-        let parts: Vec<Part> = wire.parts.into_iter().map(part).collect();
-        if parts.is_empty() || parts.iter().any(|part| part.mailbox.as_str().is_empty()) {
-            return Err(malformed("it is for no mailbox"));
+        if bodies::claimed(body.compressed, &body.bytes) != Some(body.size) {
+            return Err(malformed("its body has not the size that it says"));
         }
+        let parts: Option<Vec<Part>> = wire.parts.into_iter().map(part).collect();
+        let parts = parts.filter(|parts| !parts.is_empty()).ok_or_else(|| malformed("it is for no mailbox"))?;
         let summary = wire.summary.map_or_else(Summary::unreadable, summary);
         Ok(Self {
             id: DeliveryId(id),
@@ -255,8 +256,9 @@ fn envelope(wire: WireEnvelope) -> Option<Envelope> {
     Some(Envelope { reverse_path, helo, client, protocol, smtputf8, eight_bit })
 }
 
-fn part(wire: WirePart) -> Part {
-    Part { mailbox: MailboxKey::from_stored(&wire.mailbox), recipients: wire.recipients, create: wire.create }
+fn part(wire: WirePart) -> Option<Part> {
+    let mailbox = MailboxKey::canonical(&wire.mailbox)?;
+    Some(Part { mailbox, recipients: wire.recipients, create: wire.create })
 }
 
 fn party(wire: WireParty) -> Party {
@@ -406,6 +408,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_size_or_a_mailbox_that_nobody_wrote_is_an_error() {
+        let decoded = |mail: Mail| Mail::decode(&mail.encode());
+        for (compressed, size) in [(true, 1 << 45), (true, 0), (false, 1)] {
+            let body = Body { compressed, size, ..sample().body };
+            assert!(
+                matches!(decoded(Mail { body, ..sample() }), Err(Undecodable::Malformed(_))),
+                "{compressed} {size}"
+            );
+        }
+        for mailbox in ["", "x", "NoT a mailbox", "Upper@example.com", &format!("{}@x", "%".repeat(3_000))] {
+            let part = Part { mailbox: MailboxKey::from_stored(mailbox), recipients: vec![], create: true };
+            let parts = vec![sample().parts[0].clone(), part];
+            assert!(matches!(decoded(Mail { parts, ..sample() }), Err(Undecodable::Malformed(_))), "{mailbox}");
+        }
+    }
+
     prop_compose! {
         fn parties()(name in ".{0,20}", address in proptest::option::of("[a-z]{1,8}@[a-z]{1,8}"), named: bool) -> Party {
             Party { name: named.then_some(name), address }
@@ -452,7 +471,10 @@ mod tests {
                 envelope: Arc::new(Envelope { reverse_path, helo, client, protocol, smtputf8: flags.0, eight_bit: flags.1 }),
                 parts: parts.into_iter().map(part).collect(),
                 summary: Arc::new(summary),
-                body: Body { size: raw.len() as u64, bytes: raw, compressed: flags.2 },
+                body: match flags.2 {
+                    true => bodies::encode(&raw),
+                    false => Body { size: raw.len() as u64, bytes: raw, compressed: false },
+                },
             };
             prop_assert!(same(&Mail::decode(&mail.clone().encode()).unwrap(), &mail));
         }

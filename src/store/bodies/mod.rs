@@ -114,22 +114,38 @@ pub(super) fn message_of(bytes: &[u8], id: DeliveryId) -> Result<Vec<u8>, String
     unpack(record.head.compressed, record.head.size, record.body)
 }
 
+/// The size of the message that [`encode`] made `body` of, as the bytes themselves say; none when they say nothing.
+#[must_use]
+pub fn claimed(compressed: bool, body: &[u8]) -> Option<u64> {
+    if !compressed {
+        return Some(body.len() as u64);
+    }
+    zstd::zstd_safe::get_frame_content_size(body).ok().flatten()
+}
+
 /// Undoes [`encode`].
 ///
 /// # Errors
-/// What is wrong with the bytes.
+/// What is wrong with the bytes. Nothing is believed of a size that there is no memory for.
 pub fn unpack(compressed: bool, size: u64, body: Vec<u8>) -> Result<Vec<u8>, String> {
+    match claimed(compressed, &body) {
+        Some(claimed) if claimed == size => {}
+        Some(claimed) => return Err(format!("{claimed} bytes instead of {size}")),
+        None => return Err("no zstd frame that says its size".into()),
+    }
     if !compressed {
         return Ok(body);
     }
     let size = usize::try_from(size).map_err(|error| error.to_string())?;
+    let mut raw = Vec::new();
+    raw.try_reserve_exact(size).map_err(|error| error.to_string())?;
     let decompressed = DECOMPRESSOR.with_borrow_mut(|slot| match slot {
-        Some(ready) => ready.decompress(&body, size),
-        None => slot.insert(zstd::bulk::Decompressor::new()?).decompress(&body, size),
+        Some(ready) => ready.decompress_to_buffer(&body, &mut raw),
+        None => slot.insert(zstd::bulk::Decompressor::new()?).decompress_to_buffer(&body, &mut raw),
     });
     match decompressed {
-        Ok(raw) if raw.len() == size => Ok(raw),
-        Ok(raw) => Err(format!("{} bytes instead of {size}", raw.len())),
+        Ok(_) if raw.len() == size => Ok(raw),
+        Ok(_) => Err(format!("{} bytes instead of {size}", raw.len())),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -152,6 +168,24 @@ mod tests {
         assert!(!may_compress(&noise));
         assert!(!encode(&noise).compressed);
         assert!(!encode(b"short").compressed);
+    }
+
+    #[test]
+    fn a_size_that_is_not_that_of_the_bytes_is_damage_and_takes_no_memory() {
+        let raw = "The quick brown fox. ".repeat(500);
+        let body = encode(raw.as_bytes());
+        assert_eq!(claimed(true, &body.bytes), Some(raw.len() as u64));
+        for size in [0, raw.len() as u64 - 1, 1 << 45, u64::MAX] {
+            assert!(unpack(true, size, body.bytes.clone()).is_err(), "{size}");
+        }
+        assert!(unpack(false, 4, b"short".to_vec()).is_err());
+        assert!(unpack(true, 5, b"short".to_vec()).is_err());
+        // A frame whose header itself says 2^45 bytes: eight bytes of size, one segment, no more.
+        let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+        frame.extend((1_u64 << 45).to_le_bytes());
+        frame.extend([1, 0, 0]);
+        assert_eq!(claimed(true, &frame), Some(1 << 45));
+        assert!(unpack(true, 1 << 45, frame).is_err());
     }
 
     #[test]

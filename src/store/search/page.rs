@@ -12,9 +12,10 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 
 use super::{Snapshot, batch, index, metrics as names};
 use crate::mail::query::{Candidate, Condition, Fts, Query};
+use crate::store::bounds::{self, after};
 use crate::store::cold::reader::Patience;
 use crate::store::floor::{self, Span};
-use crate::store::list::{self, Line, Of, after, select};
+use crate::store::list::{self, Line, Of, select};
 use crate::store::messages::{ListRequest, MessagePage};
 use crate::store::{Bodies, Store, StoreError, unavailable};
 
@@ -72,10 +73,16 @@ impl Filling {
         self.take_for(line, belongs, LINE)
     }
 
+    /// Counts lines that were looked at and do not belong to the list, all before the next that is taken.
+    pub(in crate::store) fn passed(&mut self, lines: usize) -> Goes {
+        self.spent += lines * LINE;
+        if self.spent >= self.most { Goes::Ended } else { Goes::On }
+    }
+
     /// The same for a line that cost so much.
     fn take_for(&mut self, line: Line, belongs: bool, cost: usize) -> Goes {
         if self.spent >= self.most || (belongs && self.page.items.len() >= self.limit) {
-            self.page.next = Some(list::page_from(line.order));
+            self.page.next = Some(bounds::page_from(line.order));
             return Goes::Ended;
         }
         self.spent += cost;
@@ -246,7 +253,7 @@ impl Asking<'_> {
             }
             if last_lot {
                 let more = floor.filter(|floor| newer.is_none_or(|newer| newer.than(floor.order, floor.stamp)));
-                filling.page.next = more.map(|floor| list::page_from(floor.order));
+                filling.page.next = more.map(|floor| bounds::page_from(floor.order));
                 return Ok(if more.is_some() { Goes::Ended } else { Goes::On });
             }
             wanted = (wanted * 2).min(MANY / 4);
@@ -293,17 +300,17 @@ impl Asking<'_> {
         let (rows, _) = self.of.rows();
         let hit = rows.clone().filter(Column::Stamp.eq(below)).one(self.tx).await?;
         if let Some(row) = hit {
-            return Ok(Some(list::page_from(self.of.order(&row).saturating_sub(1))));
+            return Ok(Some(bounds::page_from(self.of.order(&row).saturating_sub(1))));
         }
         // The message is gone, and the index does not know yet.
         let (rows, column) = (rows.filter(Column::Stamp.lt(below)), self.of.rows().1);
         let next = rows.order_by_desc(column).limit(1).one(self.tx).await?;
-        Ok(next.map(|row| list::page_from(self.of.order(&row))))
+        Ok(next.map(|row| bounds::page_from(self.of.order(&row))))
     }
 
     /// The stamps between which the list lies, both left out.
     async fn bounds(&self) -> Result<(i64, i64), DbErr> {
-        let since = after(self.of, self.request.since);
+        let since = after(self.request.since);
         let Some(mailbox) = self.of.mailbox_id() else {
             return Ok((since.unwrap_or(0), self.before.unwrap_or(i64::MAX)));
         };

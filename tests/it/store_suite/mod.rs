@@ -49,7 +49,8 @@ on_servers! {
         two_nodes_expire_at_once_and_each_message_goes_once
         a_message_that_both_delete_goes_once
         a_quota_is_exact_however_many_nodes_deliver
-        a_mailbox_that_both_make_by_mail_is_one;
+        a_mailbox_that_both_make_by_mail_is_one
+        a_list_after_a_position_of_the_stream_leaves_out_nothing;
     outages:
         killed_connections_lose_nothing_and_repeat_nothing
         a_database_that_is_away_is_said_so_and_comes_back
@@ -74,6 +75,7 @@ everywhere! {
     replay:
         arrivals_and_changes_are_merged_in_commit_order
         a_cursor_of_another_life_or_ahead_of_the_counter_is_reset
+        a_list_believes_the_positions_that_can_be_continued_alone
         forgotten_changes_reset_older_cursors_but_not_the_empty_view
         the_stream_tells_that_a_mailbox_is_gone
         a_restored_backup_has_a_new_lineage;

@@ -7,8 +7,8 @@ use mailroom::mail::cursor::StreamCursor;
 use mailroom::mail::event::{Announced, Event};
 use mailroom::mail::id::DeliveryId;
 use mailroom::store::{
-    Announce, Deletion, Faults, MailboxPatch, MessagePatch, NewMailbox, Position, Replay, Store, StoreError, Ttl,
-    WriteFailed,
+    Announce, Deletion, Faults, ListRequest, MailboxPatch, MessagePatch, NewMailbox, Position, Replay, Scope, Store,
+    StoreError, Ttl, WriteFailed,
 };
 
 use super::support::*;
@@ -112,6 +112,20 @@ impl Nodes {
         assert_eq!(database.sql(wrong).await, "0", "mailboxes of bodies");
         let wrong = "SELECT count(*) FROM messages m WHERE NOT EXISTS (SELECT 1 FROM bodies b WHERE b.id = m.id)";
         assert_eq!(database.sql(wrong).await, "0", "messages without a body");
+    }
+
+    /// The ids of a list of all messages after `since`, in pages of `limit`.
+    async fn after(&self, since: StreamCursor, limit: u32, unread: bool) -> Vec<DeliveryId> {
+        let since = Some(Position::Stream(since));
+        let mut asked = ListRequest { scope: Scope::All, since, unread, ..request("a@x", limit) };
+        let mut found = Vec::new();
+        loop {
+            let page = self.nodes[found.len() % 2].0.list(&asked).await.unwrap();
+            assert!(page.items.len() <= limit as usize);
+            found.extend(page.items.iter().map(|item| item.id));
+            let Some(next) = page.next else { return found };
+            asked.page = Some(next);
+        }
     }
 
     async fn put(&self, node: usize, to: &[&str], n: usize) -> Result<DeliveryId, WriteFailed> {
@@ -245,4 +259,47 @@ pub async fn a_mailbox_that_both_make_by_mail_is_one(engine: Engine) {
     }
     assert_eq!(nodes.uids("all@x").await.len(), 50);
     nodes.all();
+}
+
+/// What came after a position of the stream: exact in pages of any size while the marks tell it, everything when they do not.
+pub async fn a_list_after_a_position_of_the_stream_leaves_out_nothing(engine: Engine) {
+    let nodes = Nodes::on(engine).await;
+    let mut read = HashSet::new();
+    for n in 0..40 {
+        let id = nodes.put(n % 2, &[BOXES[n % 4]], n).await.unwrap();
+        if n % 3 == 0 {
+            let patch = MessagePatch { is_read: Some(true), tags: None };
+            nodes.nodes[0].0.update_message(&key(BOXES[n % 4]), id, patch).await.unwrap();
+            read.insert(id);
+        }
+    }
+    let all = nodes.all();
+    let arrivals: Vec<(i64, DeliveryId)> = all
+        .iter()
+        .rev()
+        .filter_map(|event| match &event.event {
+            Event::Received { message } => Some((event.stream.stamp, message.id)),
+            _ => None,
+        })
+        .collect();
+    for event in all.iter().step_by(7) {
+        let after: Vec<DeliveryId> =
+            arrivals.iter().filter(|(stamp, _)| *stamp > event.stream.stamp).map(|(_, id)| *id).collect();
+        let unread: Vec<DeliveryId> = after.iter().filter(|id| !read.contains(id)).copied().collect();
+        assert_eq!(nodes.after(event.stream, 3, false).await, after);
+        assert_eq!(nodes.after(event.stream, 3, true).await, unread);
+    }
+
+    let middle = all[all.len() / 2].stream;
+    let request = ListRequest { scope: Scope::All, since: Some(Position::Stream(middle)), ..request("a@x", 3) };
+    let page = nodes.nodes[0].0.list(&request).await.unwrap().next;
+    let database = nodes.f.database();
+    database.sql(&format!("UPDATE meta SET stream_floor = {}", middle.stamp + 1)).await;
+    let everything: Vec<DeliveryId> = nodes.after(StreamCursor::default(), 500, false).await;
+    assert_eq!(everything.len(), 40);
+    assert_eq!(nodes.after(middle, 7, false).await, everything, "it is not known what came after it");
+    let foreign = StreamCursor { lineage: middle.lineage.wrapping_add(1), ..middle };
+    assert_eq!(nodes.after(foreign, 7, false).await, everything);
+    let further = nodes.nodes[0].0.list(&ListRequest { page, ..request }).await;
+    assert!(matches!(further, Err(StoreError::BadPage)), "{further:?}");
 }

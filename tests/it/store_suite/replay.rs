@@ -2,7 +2,7 @@
 
 use mailroom::mail::cursor::{Cursor, StreamCursor};
 use mailroom::mail::event::Event;
-use mailroom::store::{Deletion, MessagePatch, Position, Replay};
+use mailroom::store::{Deletion, ListRequest, MessagePatch, Position, Replay, Scope};
 
 use super::support::*;
 
@@ -38,6 +38,28 @@ pub async fn a_cursor_of_another_life_or_ahead_of_the_counter_is_reset(engine: E
     f.fill("a@x", 3).await;
     assert_eq!(f.replay("a@x", cursor, 10).await, None);
     assert!(f.cursor("a@x").await.incarnation > cursor.incarnation);
+}
+
+pub async fn a_list_believes_the_positions_that_can_be_continued_alone(engine: Engine) {
+    let f = Fixture::on(engine).await;
+    f.fill("a@x", 4).await;
+    let at = Cursor { modseq: 3, ..f.cursor("a@x").await };
+    let head = f.store.stream_head();
+    f.fill("a@x", 1).await;
+    let after = async |scope: Scope, since: Position| {
+        let request = ListRequest { scope, since: Some(since), ..request("a@x", 100) };
+        f.store.list(&request).await.unwrap().items.iter().map(|item| item.uid).collect::<Vec<u64>>()
+    };
+    let all = [5, 4, 3, 2, 1];
+    let of_mailbox = async |since: Cursor| after(Scope::Mailbox(key("a@x")), Position::Mailbox(since)).await;
+    assert_eq!(of_mailbox(at).await, [5, 4]);
+    assert_eq!(of_mailbox(Cursor { incarnation: at.incarnation + 1, ..at }).await, all);
+    assert_eq!(of_mailbox(Cursor { lineage: at.lineage.wrapping_add(1), ..at }).await, all);
+    assert_eq!(of_mailbox(Cursor { modseq: 6, ..at }).await, all);
+    let of_all = async |since: StreamCursor| after(Scope::All, Position::Stream(since)).await;
+    assert_eq!(of_all(head).await, [5]);
+    assert_eq!(of_all(StreamCursor { lineage: head.lineage.wrapping_add(1), ..head }).await, all);
+    assert_eq!(of_all(StreamCursor { stamp: f.store.stream_head().stamp + 1, ..head }).await, all);
 }
 
 pub async fn forgotten_changes_reset_older_cursors_but_not_the_empty_view(engine: Engine) {

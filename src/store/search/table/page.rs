@@ -20,7 +20,8 @@ use super::blocks::Axis;
 use super::state::{State, VERSION};
 use super::words::{self, Hit};
 use crate::mail::query::{Asked, Query, Spelling};
-use crate::store::list::{self, Line, after};
+use crate::store::bounds::{self, after};
+use crate::store::list::Line;
 use crate::store::search::page::{Asking, FEW, Failure, Filling, Goes, LINE, MANY, Newer, WORK};
 use crate::store::stream::{self, Place};
 
@@ -79,7 +80,7 @@ impl Asking<'_> {
         let open = self.query.unsettled_by(spelling);
         let scope = Scope { inner, axis, asked, spelling, open, partial: state.partial > 0 };
         let end = self.before.unwrap_or(i64::MAX).min(newest.saturating_add(1));
-        let start = after(self.of, self.request.since).map_or(0, |since| since.saturating_add(1).max(0));
+        let start = after(self.request.since).map_or(0, |since| since.saturating_add(1).max(0));
         self.pieces(&scope, (start, end), filling).await?;
         Ok(true)
     }
@@ -139,7 +140,7 @@ impl Asking<'_> {
             };
             level = level.min(scope.axis.top());
             if end > start && (filling.spent >= filling.most || began.elapsed() > SPAN) {
-                filling.page.next = Some(list::page_from(end - 1));
+                filling.page.next = Some(bounds::page_from(end - 1));
                 return Ok(());
             }
         }
@@ -176,7 +177,7 @@ impl Asking<'_> {
                 }
             }
             if filling.spent >= filling.most {
-                filling.page.next = Some(list::page_from(last.saturating_sub(1)));
+                filling.page.next = Some(bounds::page_from(last.saturating_sub(1)));
                 return Ok(Goes::Ended);
             }
             wanted = (wanted * 2).min(MANY);
