@@ -72,7 +72,7 @@ impl Store {
         let failed = |error| OpenError::Server { place: source.to_string(), error };
         let cold = Cold::open(&config.cold)?;
         let db = source.session().await.map_err(failed)?;
-        engine::check_packet(&db, config).await?;
+        engine::check_packet(&db, &source, config).await?;
         let head = locked(&db, prepare(&db, config)).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
