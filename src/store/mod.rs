@@ -326,7 +326,7 @@ impl Store {
     ///
     /// # Errors
     /// `Unavailable`, or `Damaged` when a segment cannot be read.
-    pub async fn compact(&self, _now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn compact(&self) -> Result<bool, StoreError> {
         self.compact_step().await
     }
 
