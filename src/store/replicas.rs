@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use entity::{mailbox, meta};
+use entity::mailbox;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use tokio::task::AbortHandle;
 
 use super::messages::Scope;
 use super::source::{self, Source};
-use super::{Store, StoreError, metrics as names, unavailable};
+use super::{Store, StoreError, head, metrics as names, unavailable};
 use crate::mail::address::MailboxKey;
 
 /// How often those that failed are asked whether they are back, and the others whether they live.
@@ -61,8 +61,8 @@ impl Replicas {
         let watch = tokio::spawn(async move {
             loop {
                 for replica in &watched {
-                    let asked = tokio::time::timeout(PATIENCE, meta::Entity::find_by_id(1).one(&replica.db)).await;
-                    replica.is(matches!(asked, Ok(Ok(Some(_)))));
+                    let asked = tokio::time::timeout(PATIENCE, head::row(&replica.db)).await;
+                    replica.is(matches!(asked, Ok(Ok(_))));
                 }
                 tokio::time::sleep(PROBE).await;
             }
@@ -194,11 +194,10 @@ impl Store {
     }
 
     async fn with_stream(&self, replica: &Replica) -> Result<Option<DatabaseTransaction>, DbErr> {
-        let stamp = |row: Option<meta::Model>| row.map_or(0, |row| row.stamp);
-        let needed = stamp(meta::Entity::find_by_id(1).one(&self.inner.read).await?);
+        let needed = head::row(&self.inner.read).await?.stamp;
         within(async {
             let tx = source::snapshot(&replica.db).await?;
-            let has = stamp(meta::Entity::find_by_id(1).one(&tx).await?) >= needed;
+            let has = head::row(&tx).await?.stamp >= needed;
             Ok(has.then_some(tx))
         })
         .await
