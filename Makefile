@@ -1,9 +1,9 @@
-# make run     build and start everything on loopback
-# make test    format, lints, unit, integration and browser tests; does its own set-up
-# make bench   measure, write docs/benchmarks.md
-# make bench-servers  the same on PostgreSQL and with several nodes, docs/benchmarks-servers.md
+# make run            build and start everything on loopback
+# make test           format, lints, unit, integration, deployment and browser tests; does its own set-up
 # make test-capacity  what things cost at 1, 2 and 4 nodes, 100,000 WebSocket clients; writes docs/capacity-measured.md
-# make fmt     format
+# make bench          measure, write docs/benchmarks.md
+# make bench-servers  the same on PostgreSQL and with several nodes, docs/benchmarks-servers.md
+# make fmt            format
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/mailroom-target
 

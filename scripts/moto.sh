@@ -3,7 +3,7 @@
 set -eu
 
 version=5.2.5
-tools=${MAILROOM_TOOLS:-$HOME/.cache/mailroom-tools}
+tools=${MAILROOM_TEST_TOOLS:-$HOME/.cache/mailroom-tools}
 place=$tools/moto-$version
 mkdir -p "$tools"
 exec 9>"$place.lock"

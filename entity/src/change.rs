@@ -9,7 +9,7 @@ pub struct Model {
     pub mailbox_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub modseq: i64,
-    /// Place in the order of all commits, near the time of the commit in microseconds; unique.
+    /// As that of a message.
     pub stamp: i64,
     /// 1 updated, 2 deleted, 3 expired through `uid`, 4 the mailbox was deleted.
     pub kind: i16,

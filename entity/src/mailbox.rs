@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "mailboxes")]
 pub struct Model {
     /// Given by the writer, never reused.
@@ -10,7 +10,7 @@ pub struct Model {
     pub id: i64,
     /// `local@domain`; null once the mailbox was deleted and its messages wait for removal.
     pub address: Option<String>,
-    /// Which life of this address; strictly increasing over all mailboxes.
+    /// Which life of this address: above that of every life before. On SQLite it rises over all mailboxes.
     pub incarnation: i64,
     /// The last mod-sequence given (RFC 7162).
     pub modseq: i64,

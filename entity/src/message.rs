@@ -10,14 +10,16 @@ pub struct Model {
     /// The mailbox's mod-sequence when it arrived.
     #[sea_orm(primary_key, auto_increment = false)]
     pub uid: i64,
-    /// Place in the order of all commits; unique.
+    /// On SQLite the place in the order of all commits, unique. Elsewhere near it: when a node planned the row, in units of
+    /// 1/1024 of a microsecond; the exact place is in `commits`.
     pub stamp: i64,
     /// The delivery's UUIDv7.
     pub id: Uuid,
     pub received_at: i64,
     /// Length of the message itself.
     pub size: i64,
-    /// Where the record of its body lies.
+    /// Where the record of its body lies: a segment file, or above its negative an object. Elsewhere than on SQLite 0, and
+    /// `bodies` knows.
     pub segment: i64,
     pub offset: i64,
     pub length: i64,

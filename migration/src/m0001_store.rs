@@ -9,10 +9,15 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::Statements;
+
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// Written out because partial indexes, the clustering key and the lengths differ from engine to engine.
+const ADDRESS: &str = "CREATE UNIQUE INDEX mailboxes_address ON mailboxes (address) WHERE address IS NOT NULL";
+const TOKEN: &str = "CREATE UNIQUE INDEX mailboxes_token ON mailboxes (token_hash) WHERE token_hash IS NOT NULL";
+const DUE: &str = "CREATE INDEX mailboxes_due ON mailboxes (due) WHERE due IS NOT NULL";
+
 const SQLITE: &[&str] = &[
     "CREATE TABLE mailboxes (
         id INTEGER PRIMARY KEY NOT NULL,
@@ -33,9 +38,9 @@ const SQLITE: &[&str] = &[
         bytes INTEGER NOT NULL,
         due INTEGER
     )",
-    "CREATE UNIQUE INDEX mailboxes_address ON mailboxes (address) WHERE address IS NOT NULL",
-    "CREATE UNIQUE INDEX mailboxes_token ON mailboxes (token_hash) WHERE token_hash IS NOT NULL",
-    "CREATE INDEX mailboxes_due ON mailboxes (due) WHERE due IS NOT NULL",
+    ADDRESS,
+    TOKEN,
+    DUE,
     "CREATE TABLE messages (
         stamp INTEGER PRIMARY KEY NOT NULL,
         mailbox_id INTEGER NOT NULL,
@@ -111,9 +116,9 @@ const POSTGRES: &[&str] = &[
         bytes BIGINT NOT NULL,
         due BIGINT
     ) WITH (fillfactor = 60)"#,
-    "CREATE UNIQUE INDEX mailboxes_address ON mailboxes (address) WHERE address IS NOT NULL",
-    "CREATE UNIQUE INDEX mailboxes_token ON mailboxes (token_hash) WHERE token_hash IS NOT NULL",
-    "CREATE INDEX mailboxes_due ON mailboxes (due) WHERE due IS NOT NULL",
+    ADDRESS,
+    TOKEN,
+    DUE,
     r#"CREATE TABLE messages (
         mailbox_id BIGINT NOT NULL,
         uid BIGINT NOT NULL,
@@ -266,18 +271,9 @@ const PARTITIONS: u32 = 16;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        Statements { sqlite: SQLITE, postgres: POSTGRES, mysql: MYSQL }.run(manager).await?;
         let db = manager.get_connection();
-        let backend = db.get_database_backend();
-        let statements = match backend {
-            sea_orm::DbBackend::Sqlite => SQLITE,
-            sea_orm::DbBackend::Postgres => POSTGRES,
-            sea_orm::DbBackend::MySql => MYSQL,
-            other => return Err(DbErr::Custom(format!("{other:?} is not supported"))),
-        };
-        for statement in statements {
-            db.execute_unprepared(statement).await?;
-        }
-        if backend == sea_orm::DbBackend::Postgres {
+        if db.get_database_backend() == sea_orm::DbBackend::Postgres {
             for (table, n) in
                 ["messages", "changes"].into_iter().flat_map(|table| (0..PARTITIONS).map(move |n| (table, n)))
             {

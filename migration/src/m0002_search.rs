@@ -6,8 +6,12 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::Statements;
+
 #[derive(DeriveMigrationName)]
 pub struct Migration;
+
+const FIRST_STATE: &str = "INSERT INTO search_state VALUES (1, 0, 0, NULL, NULL, 0, 0)";
 
 /// The words are needed when a row is written and hardly ever again: they lie beside the rows, which stay small, and are
 /// not compressed, which would cost more than their index. What was gathered of a batch is put into the index after it
@@ -34,7 +38,7 @@ const POSTGRES: &[&str] = &[
         removed BIGINT NOT NULL,
         partial BIGINT NOT NULL
     ) WITH (fillfactor = 10)",
-    "INSERT INTO search_state VALUES (1, 0, 0, NULL, NULL, 0, 0)",
+    FIRST_STATE,
 ];
 
 /// The words are spelled in letters, digits and `_` only.
@@ -57,22 +61,13 @@ const MYSQL: &[&str] = &[
         removed BIGINT NOT NULL,
         partial BIGINT NOT NULL
     ) ENGINE=InnoDB",
-    "INSERT INTO search_state VALUES (1, 0, 0, NULL, NULL, 0, 0)",
+    FIRST_STATE,
 ];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let statements = match db.get_database_backend() {
-            sea_orm::DbBackend::Postgres => POSTGRES,
-            sea_orm::DbBackend::MySql => MYSQL,
-            _ => &[],
-        };
-        for statement in statements {
-            db.execute_unprepared(statement).await?;
-        }
-        Ok(())
+        Statements { sqlite: &[], postgres: POSTGRES, mysql: MYSQL }.run(manager).await
     }
 
     /// Nothing is lost: the index can be made again.

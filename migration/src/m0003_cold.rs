@@ -5,8 +5,13 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::Statements;
+
 #[derive(DeriveMigrationName)]
 pub struct Migration;
+
+const PLACE: &str =
+    "ALTER TABLE bodies ADD COLUMN object BIGINT, ADD COLUMN object_offset BIGINT, ADD COLUMN object_length BIGINT";
 
 const SQLITE: &[&str] = &["CREATE TABLE objects (
         number INTEGER PRIMARY KEY NOT NULL,
@@ -30,7 +35,7 @@ const POSTGRES: &[&str] = &[
         total BIGINT NOT NULL,
         dead_at BIGINT
     )"#,
-    "ALTER TABLE bodies ADD COLUMN object BIGINT, ADD COLUMN object_offset BIGINT, ADD COLUMN object_length BIGINT",
+    PLACE,
     "CREATE INDEX bodies_object ON bodies (object, object_length) WHERE object IS NOT NULL",
 ];
 
@@ -45,24 +50,14 @@ const MYSQL: &[&str] = &[
         total BIGINT NOT NULL,
         dead_at BIGINT
     ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-    "ALTER TABLE bodies ADD COLUMN object BIGINT, ADD COLUMN object_offset BIGINT, ADD COLUMN object_length BIGINT",
+    PLACE,
     "CREATE INDEX bodies_object ON bodies (object, object_length)",
 ];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let statements = match db.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => SQLITE,
-            sea_orm::DbBackend::Postgres => POSTGRES,
-            sea_orm::DbBackend::MySql => MYSQL,
-            other => return Err(DbErr::Custom(format!("{other:?} is not supported"))),
-        };
-        for statement in statements {
-            db.execute_unprepared(statement).await?;
-        }
-        Ok(())
+        Statements { sqlite: SQLITE, postgres: POSTGRES, mysql: MYSQL }.run(manager).await
     }
 
     async fn down(&self, _: &SchemaManager) -> Result<(), DbErr> {

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import glob
 import os
-import pathlib
 import pwd
 import re
 import shutil
@@ -163,7 +162,7 @@ def three_nodes(setting):
                         raise RuntimeError(f"{done['failed']} failed: {done['failures']}")
                     p50s.append(done["latency_ms"]["p50"])
                     p99s.append(done["latency_ms"]["p99"])
-    ratio = statistics.median(all / single for all, single in zip(three, one))
+    ratio = statistics.median(together / single for together, single in zip(three, one))
     detail = f"{statistics.median(three):,.0f}/s against {statistics.median(one):,.0f}/s; all on this one machine"
     yield Result("three nodes on one PostgreSQL against one, bodies of text", ratio, "", detail=detail)
     for name, values, floor in (("p50", p50s, None), ("p99", p99s, 50)):

@@ -3,12 +3,12 @@
 //! On a database server it works beside running nodes; with SQLite the data directory must be free, and a running server
 //! moves what is old by itself.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::meter::Meter;
 use super::serve::Place;
 use crate::clock;
 use crate::config::{Problems, check};
@@ -85,18 +85,22 @@ async fn archive(config: &crate::store::Config, before: Timestamp, adopt: bool) 
         }
         opened => opened?,
     };
-    let mut progress = Progress::new();
+    let mut meter = Meter::new();
+    let mut show = |done: Archived| {
+        let Archived { records, bytes, objects } = done;
+        meter.show(|| format!("{records} messages, {} MiB, {objects} objects", bytes >> 20));
+    };
     let done = async {
         store.probe_cold().await?;
         if adopt {
             let objects = store.adopt_objects().await?;
             eprintln!("took over {objects} objects");
         }
-        let done = store.archive(before, Which::All, &mut |done| progress.show(&done)).await;
+        let done = store.archive(before, Which::All, &mut show).await;
         done?.ok_or(ArchiveError::Busy)
     };
     let done = done.await;
-    progress.end();
+    meter.clear();
     store.close().await;
     Ok(done?)
 }
@@ -106,34 +110,4 @@ struct Nobody;
 
 impl Announce for Nobody {
     fn announce(&self, _: i64, _: Vec<Arc<Announced>>) {}
-}
-
-/// Between two lines of progress: on a terminal, and in a file.
-const EVERY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
-
-struct Progress {
-    terminal: bool,
-    shown: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), shown: Instant::now() }
-    }
-
-    fn show(&mut self, done: &Archived) {
-        let [often, seldom] = EVERY;
-        if self.shown.elapsed() < if self.terminal { often } else { seldom } {
-            return;
-        }
-        self.shown = Instant::now();
-        let (before, after) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
-        eprint!("{before}{} messages, {} MiB, {} objects{after}", done.records, done.bytes >> 20, done.objects);
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! `mailroom check`: looks at all mail in a data directory, beside a server or without one.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::meter::Meter;
 use super::serve::Place;
 use crate::store::check::{self, Finding, Summary, Watch};
 
@@ -36,9 +36,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn look(config: &crate::store::Config, json: bool, no_cold: bool) -> anyhow::Result<Summary> {
-    let mut printer = Printer::new(json);
+    let mut printer = Printer { json, meter: Meter::of_a_terminal() };
     let summary = check::check_but(config, no_cold, &mut printer);
-    printer.clear();
+    printer.meter.clear();
     let summary = summary?;
     let mut out = std::io::stdout();
     if json {
@@ -60,44 +60,28 @@ fn tell(summary: &Summary) -> String {
     let verdict = if *damaged == 0 { "nothing is damaged".to_owned() } else { format!("{damaged} things are damaged") };
     let mebibytes = bytes >> 20;
     format!(
-        "{whole} of {messages} messages are whole{gone}{skipped}; {mailboxes} mailboxes, {segments} segments,{objects} {mebibytes} MiB read: {verdict}"
+        "{whole} of {messages} messages are whole{gone}{skipped}; {mailboxes} mailboxes, {segments} segments,{objects} \
+         {mebibytes} MiB read: {verdict}"
     )
 }
 
 /// Prints findings as they come, and on a terminal how far it is.
 struct Printer {
     json: bool,
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-/// Between two lines of progress.
-const EVERY: Duration = Duration::from_millis(200);
-
-impl Printer {
-    fn new(json: bool) -> Self {
-        Self { json, terminal: !json && std::io::stderr().is_terminal(), shown: None }
-    }
-
-    fn clear(&self) {
-        if self.shown.is_some() {
-            eprint!("\r\x1b[K");
-        }
-    }
+    meter: Meter,
 }
 
 impl Watch for Printer {
     fn found(&mut self, finding: &Finding) {
-        self.clear();
+        self.meter.clear();
         let line = if self.json { json!({ "finding": finding }).to_string() } else { finding.to_string() };
         // Nobody reads on: the exit code still tells.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 
     fn progress(&mut self, done: u64, of: u64) {
-        if self.terminal && self.shown.is_none_or(|at| at.elapsed() >= EVERY) {
-            self.shown = Some(Instant::now());
-            eprint!("\r\x1b[K{done} of {of} messages");
+        if !self.json {
+            self.meter.show(|| format!("{done} of {of} messages"));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The command line: one subcommand a file. `main` calls [`main`], which runs one of them.
+//! The command line: one subcommand a file. `main` calls [`main`], which runs one of them. Several show how far they are
+//! with a [`meter`].
 //!
 //! Every failure is printed once, here, as one line (a wrong configuration: one line a problem), and becomes an exit
 //! code of [`exit`].
@@ -15,6 +16,7 @@ mod config;
 mod doctor;
 pub mod exit;
 mod export;
+mod meter;
 mod migrate;
 mod queue;
 mod serve;

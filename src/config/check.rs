@@ -37,10 +37,7 @@ pub fn check(config: &Config) -> Findings {
 
 /// Redis carries what other nodes do, which there are only on a database server.
 fn check_cluster(config: &Config, findings: &mut Findings) {
-    let is_server = ["postgres", "postgresql", "mysql", "mariadb"]
-        .iter()
-        .any(|scheme| config.database.url.split_once("://").is_some_and(|(found, _)| found == *scheme));
-    if !config.redis.url.is_empty() && !is_server {
+    if !config.redis.url.is_empty() && !config.database.is_server() {
         findings.warning("redis.url", "there are no other nodes on SQLite: Redis serves limits alone");
     }
 }

@@ -76,7 +76,7 @@ impl Retention {
         };
         let work = async move {
             // What is about to go is not moved first.
-            let more = store.expire(now).await? || store.compact(now).await?;
+            let more = store.expire(now).await? || store.compact().await?;
             Ok::<_, StoreError>(more)
         };
         ctx.spawn(work.into_actor(self).map(|more, actor, ctx| {

@@ -20,6 +20,7 @@ use super::columns::unsigned;
 use super::config::Config;
 use super::connect;
 use super::directory::{Directory, FORMAT, OpenError, private};
+use super::trouble;
 
 /// Moments that are tried until one finds all its segments.
 const TRIES: usize = 5;
@@ -183,7 +184,7 @@ async fn write_out(from: &Path, to: &Path) -> Result<(Vec<segment::Model>, (u64,
     let objects = match object::Entity::find().filter(object::Column::Live.gt(0)).all(&copy).await {
         Ok(objects) => objects,
         // A database of before there were objects.
-        Err(error) if error.to_string().contains("no such table") => Vec::new(),
+        Err(error) if trouble::is_no_such_table(&error) => Vec::new(),
         Err(error) => return Err(failed(error)),
     };
     let objects = (objects.len() as u64, unsigned(objects.iter().map(|object| object.live).sum()));

@@ -22,7 +22,7 @@ use super::cold::Cold;
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::source::{self, Source};
-use super::{columns, connect};
+use super::{connect, head};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -240,12 +240,8 @@ impl<'a> Check<'a> {
         objects: Objects,
         watch: &'a mut dyn Watch,
     ) -> Result<Self, DbErr> {
-        let meta = meta::Entity::find_by_id(1).one(&tx).await?;
-        let meta = meta.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
-        let mut defaults = config.defaults;
-        // What the server reckoned with, whatever the settings are now.
-        let ttl = columns::unsigned(meta.message_ttl);
-        defaults.message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
+        let meta = head::row(&tx).await?;
+        let defaults = head::defaults(&meta, config);
         let summary = Summary { messages: message::Entity::find().count(&tx).await?, ..Summary::default() };
         Ok(Self { directory, db, tx, meta, defaults, segments: HashMap::new(), objects, summary, watch })
     }

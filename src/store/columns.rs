@@ -8,6 +8,7 @@ use std::time::Duration;
 use entity::{mailbox, message};
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
 use super::config::Defaults;
 use super::incoming::Part;
 use super::mailboxes::{Mailbox, Origin, Ttl, WhenFull};
@@ -92,6 +93,11 @@ pub fn micros(duration: Duration) -> i64 {
 pub fn message_end(row: &mailbox::Model, received_at: i64, defaults: &Defaults) -> Option<i64> {
     let own = message_ttl(row, defaults).map(|ttl| received_at.saturating_add(ttl));
     [own, row.expires_at].into_iter().flatten().min()
+}
+
+/// Whether a message that arrived at `received_at` has not ended.
+pub fn lives(row: &mailbox::Model, received_at: i64, defaults: &Defaults, now: i64) -> bool {
+    message_end(row, received_at, defaults).is_none_or(|end| end > now)
 }
 
 /// Whether the mailbox has ended, though its row is still there.
@@ -196,16 +202,20 @@ pub fn envelope(column: &str) -> Option<(Envelope, Vec<String>)> {
     Some((Envelope { reverse_path, helo, client, protocol, smtputf8, eight_bit }, recipients))
 }
 
-/// The row with its envelope; none when the envelope column is not what this version wrote.
+/// The row with its envelope.
+///
+/// # Errors
+/// `Damaged` when the envelope column is not what this version wrote.
 pub fn stored(
     row: message::Model,
     of: &mailbox::Model,
     key: &MailboxKey,
     lineage: u32,
     defaults: &Defaults,
-) -> Option<StoredMessage> {
-    let (envelope, recipients) = envelope(&row.envelope)?;
-    Some(StoredMessage {
+) -> Result<StoredMessage, StoreError> {
+    let damaged = || StoreError::Damaged(format!("the envelope of message {} in {key}", row.id));
+    let (envelope, recipients) = envelope(&row.envelope).ok_or_else(damaged)?;
+    Ok(StoredMessage {
         envelope,
         recipients,
         parse: match row.parse {

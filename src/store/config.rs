@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cold::config::ColdConfig;
-use super::directory::database_path;
+use super::directory::{DATABASES, database_path};
 use super::mailboxes::WhenFull;
 use super::search::config::SearchConfig;
 use super::source::Source;
@@ -32,16 +32,20 @@ crate::settings! {
     }
 }
 
+impl DatabaseConfig {
+    /// Whether `url` names a database server, which several nodes may share.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        matches!(Source::server(&self.url), Ok(Some(_)))
+    }
+}
+
 impl Check for DatabaseConfig {
     fn check(&self, wrong: &mut Wrong) {
         match Source::server(&self.url) {
             Ok(Some(_)) => {}
             Ok(None) if database_path(&self.url, &PathBuf::new()).is_some() => {}
-            Ok(None) => wrong.refuse_text(
-                "url",
-                &self.url,
-                "\"sqlite:PATH\", \"postgres://…\", \"mysql://…\", or \"\" for mailroom.db in the data directory",
-            ),
+            Ok(None) => wrong.refuse_text("url", &self.url, DATABASES),
             // The reason and not the text, which may have a password.
             Err(why) => wrong.refuse_text("url", &why, "postgres://user:password@host:port/name, or mysql://…"),
         }

@@ -12,6 +12,9 @@ use crate::mail::units::Bytes;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
 pub const FORMAT: u32 = 1;
+/// What `[database] url` may be.
+pub const DATABASES: &str =
+    "\"sqlite:PATH\", \"postgres://…\", \"mysql://…\", or \"\" for mailroom.db in the data directory";
 /// How often the lock is tried, and the pause in between.
 const LOCK_TRIES: u32 = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(30);
@@ -29,7 +32,7 @@ pub enum OpenError {
     Make { path: PathBuf, error: io::Error },
     #[error("{path} cannot be used: {error}; mend that, or choose another directory with --data")]
     Io { path: PathBuf, error: io::Error },
-    #[error("[database] url {0:?} is not supported by this version: only sqlite:PATH, or empty")]
+    #[error("[database] url {0:?} names no file; possible: {DATABASES}")]
     Unsupported(String),
     #[error("[database] url cannot be used: {0}")]
     Url(String),

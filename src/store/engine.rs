@@ -73,8 +73,8 @@ pub fn ask(config: &Config) -> Result<Option<Engine>, OpenError> {
 }
 
 /// Refuses a server that could not take the messages that may come.
-pub(super) async fn check_packet(db: &DatabaseConnection, config: &Config) -> Result<(), OpenError> {
-    let failed = |error| OpenError::Server { place: config.database.url.clone(), error };
+pub(super) async fn check_packet(db: &DatabaseConnection, source: &Source, config: &Config) -> Result<(), OpenError> {
+    let failed = |error| OpenError::Server { place: source.to_string(), error };
     let Some(packet) = packet(db).await.map_err(failed)? else { return Ok(()) };
     let needed = packet_needed(config);
     if packet >= needed { Ok(()) } else { Err(OpenError::Packet { packet: Bytes(packet), needed: Bytes(needed) }) }

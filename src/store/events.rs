@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use entity::{change, mailbox, message, meta};
+use entity::{change, mailbox, message};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
@@ -19,7 +19,7 @@ use super::messages::Scope;
 use super::replay::{Position, Replay};
 use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, stream, unavailable};
+use super::{Store, StoreError, head, stream, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::event::{Announced, Event};
@@ -112,7 +112,7 @@ impl Store {
     }
 
     async fn replay_stream(&self, tx: &DatabaseTransaction, since: StreamCursor, limit: u32) -> Result<Replay, DbErr> {
-        let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+        let row = head::row(tx).await?;
         let present = StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp };
         let reset = Replay::Reset { at: Position::Stream(present) };
         let zero = since == StreamCursor::default();

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use entity::{message, meta};
-use parking_lot::Mutex;
+use entity::message;
 use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use tokio::sync::Semaphore;
 
 use super::cold::Cold;
 use super::cold::reader::Reader;
@@ -14,12 +12,9 @@ use super::directory::{Directory, OpenError};
 use super::lanes::Lanes;
 use super::mailboxes::Mailbox;
 use super::messages::StoredMessage;
-use super::pages::Pages;
-use super::replicas::Replicas;
 use super::source::Source;
 use super::writer::transaction::Head;
-use super::{Bodies, Defaults, Faults, Inner, Store, StoreError, columns, connect, open, unavailable};
-use crate::mail::time::Timestamp;
+use super::{Bodies, Inner, Store, StoreError, columns, connect, head, open, unavailable};
 
 /// Connections: the rows of a page and a body are not read at the same time.
 const CONNECTIONS: u32 = 2;
@@ -36,7 +31,7 @@ impl Store {
             Some(source) => {
                 let failed = |error| OpenError::Server { place: source.to_string(), error };
                 let read = source.reading(CONNECTIONS).await.map_err(failed)?;
-                let head = head(&read).await.map_err(failed)?;
+                let head = present(&read).await.map_err(failed)?;
                 (read, Bodies::Table, head)
             }
             None => {
@@ -44,35 +39,17 @@ impl Store {
                 let path = directory.database.clone();
                 let failed = |error| OpenError::Database { path: path.clone(), error };
                 let read = connect::reading(&path, CONNECTIONS).await.map_err(failed)?;
-                let head = head(&read).await.map_err(failed)?;
+                let head = present(&read).await.map_err(failed)?;
                 (read, Bodies::Files(directory.bodies), head)
             }
         };
-        // What the server reckoned with, whatever the settings are now.
-        let ttl = columns::unsigned(head.row.message_ttl);
-        let message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
         let (lanes, inboxes) = Lanes::new(1, 1);
         drop(inboxes);
+        let cold = Reader::new(cold, read.clone());
         let inner = Inner {
-            cold: Reader::new(cold, read.clone()),
-            read,
-            replicas: Replicas::default(),
-            lanes,
-            searching: Semaphore::new(1),
-            shared: open::shared(&head, config),
-            pages: Pages::default(),
-            search: None,
-            bodies,
-            defaults: Defaults { message_ttl, ..config.defaults },
-            compact_below: config.bodies.compact_below,
-            tried: Mutex::default(),
-            cold_config: config.cold.clone(),
-            cold_state: Mutex::default(),
-            cold_round: tokio::sync::Mutex::new(()),
-            rounds: Mutex::new(None),
+            defaults: head::defaults(&head.row, config),
             source: server,
-            faults: Faults::default(),
-            lock: Mutex::new(None),
+            ..Inner::new(config, (read, lanes), open::shared(&head, config), (bodies, cold))
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -99,24 +76,16 @@ impl Store {
             .await
             .map_err(unavailable)?;
         let Some(last) = rows.last().map(|row| columns::unsigned(row.uid)) else { return Ok(None) };
-        let now = Timestamp(crate::clock::now_micros());
+        let now = crate::clock::now_micros();
         let (lineage, defaults) = (self.inner.shared.lineage, &self.inner.defaults);
-        let lives = |row: &message::Model| {
-            columns::message_end(&owner, row.received_at, defaults).is_none_or(|end| end > now.0)
-        };
-        let mut page = Vec::with_capacity(rows.len());
-        for row in rows.into_iter().filter(lives) {
-            let id = row.id;
-            let stored = columns::stored(row, &owner, &mailbox.key, lineage, defaults);
-            let damaged = || StoreError::Damaged(format!("the envelope of message {id} in {}", mailbox.key));
-            page.push(stored.ok_or_else(damaged)?);
-        }
+        let living = rows.into_iter().filter(|row| columns::lives(&owner, row.received_at, defaults, now));
+        let page = living.map(|row| columns::stored(row, &owner, &mailbox.key, lineage, defaults));
+        let page = page.collect::<Result<_, _>>()?;
         Ok(Some((page, last)))
     }
 }
 
-async fn head(db: &DatabaseConnection) -> Result<Head, DbErr> {
-    let row = meta::Entity::find_by_id(1).one(db).await?;
-    let row = row.ok_or_else(|| DbErr::Custom("there is no store in it yet".into()))?;
+async fn present(db: &DatabaseConnection) -> Result<Head, DbErr> {
+    let row = head::find(db).await?.ok_or_else(|| DbErr::Custom("there is no store in it yet".into()))?;
     Ok(Head { row, writer: None })
 }

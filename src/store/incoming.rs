@@ -96,9 +96,10 @@ pub enum WriteFailed {
     Failed,
 }
 
-/// Told of each batch after its commit: events in commit order, on the writer's thread, before any `done` of the
-/// batch is called. Must not block. Also called for what is taken in at start, before `Store::open` returns.
+/// Told of each batch after its commit: its events in their order, on the writer's thread, before any `done` of the batch is
+/// called. Must not block. Also called for what is taken in at start, before `Store::open` returns.
 pub trait Announce: Send + Sync + 'static {
-    /// With several writers two calls may come at once, or not in the order of their stamps, which have no gaps then; `after` is the stamp of the event before the first of `events`, here or on another node.
+    /// `after` is the stamp of the event before the first of `events`, here or on another node. With several writers two
+    /// calls may come at once, or not in the order of their stamps, which have no gaps then.
     fn announce(&self, after: i64, events: Vec<Arc<Announced>>);
 }

@@ -87,13 +87,8 @@ impl Lanes {
         self.0.iter().any(|lane| lane.requests.is_closed())
     }
 
-    /// The first queue of deliveries, for who looks whether the only writer is busy.
-    pub fn first(&self) -> Option<mpsc::WeakSender<Incoming>> {
-        self.0.first().map(|lane| lane.deliveries.downgrade())
-    }
-
-    /// Every queue of deliveries, for who looks whether the writers are busy.
-    pub fn all(&self) -> Vec<mpsc::WeakSender<Incoming>> {
+    /// The queues of deliveries, for who looks whether the writers are busy.
+    pub fn deliveries(&self) -> Vec<mpsc::WeakSender<Incoming>> {
         self.0.iter().map(|lane| lane.deliveries.downgrade()).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use entity::{mailbox, message, meta};
+use entity::{mailbox, message};
 use sea_orm::sea_query::Condition as Where;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::SemaphorePermit;
@@ -18,7 +18,7 @@ use super::replay::Position;
 use super::replicas::Place;
 use super::search::page::{Filling, Goes};
 use super::writer::statements::chunks;
-use super::{Bodies, Store, StoreError, columns, unavailable};
+use super::{Bodies, Store, StoreError, columns, head, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
@@ -156,7 +156,7 @@ impl Store {
 
     /// Where the stream stands in the snapshot of `tx`, and the stamp up to which it was forgotten.
     async fn stream_position(&self, tx: &DatabaseTransaction) -> Result<(StreamCursor, i64), DbErr> {
-        let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
+        let row = head::row(tx).await?;
         Ok((StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp }, row.stream_floor))
     }
 
@@ -226,7 +226,7 @@ impl Store {
         let line = |row: message::Model| {
             // Without one the mailbox was deleted and waits for removal.
             let (key, owner) = owners.get(&row.mailbox_id)?;
-            if columns::message_end(owner, row.received_at, defaults).is_some_and(|end| end <= now) {
+            if !columns::lives(owner, row.received_at, defaults, now) {
                 return None;
             }
             let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };

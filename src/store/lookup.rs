@@ -176,15 +176,9 @@ impl Store {
             .one(tx)
             .await
             .map_err(unavailable)?;
-        let now = crate::clock::now_micros();
-        let defaults = &self.inner.defaults;
-        let lives =
-            |row: &message::Model| columns::message_end(&of, row.received_at, defaults).is_none_or(|end| end > now);
-        let Some(row) = row.filter(lives) else { return Ok(None) };
-        match columns::stored(row, &of, key, self.inner.shared.lineage, defaults) {
-            Some(stored) => Ok(Some(stored)),
-            None => Err(StoreError::Damaged(format!("the envelope of message {id} in {key}"))),
-        }
+        let (now, defaults) = (crate::clock::now_micros(), &self.inner.defaults);
+        let row = row.filter(|row| columns::lives(&of, row.received_at, defaults, now));
+        row.map(|row| columns::stored(row, &of, key, self.inner.shared.lineage, defaults)).transpose()
     }
 
     /// The message byte for byte as stored; follows a body that moved since its row was read (reads the row again, once).

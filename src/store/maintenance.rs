@@ -6,9 +6,8 @@ use sea_orm::{ConnectionTrait, DbErr};
 
 use super::config::Config;
 use super::directory::{Directory, OpenError};
-use super::open::locked;
 use super::source::Source;
-use super::{Store, connect};
+use super::{Store, connect, head};
 
 /// How a database was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl Store {
         if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
             let error = |error| OpenError::Server { place: source.to_string(), error };
             let db = source.session().await.map_err(error)?;
-            locked(&db, migration::up(&db)).await.map_err(error)?;
+            head::locked(&db, migration::up(&db)).await.map_err(error)?;
             db.close().await.map_err(error)?;
             return Ok(source.to_string());
         }

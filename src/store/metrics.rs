@@ -25,19 +25,19 @@ pub const LIST_MISSES: &str = "store_list_cache_misses_total";
 /// Tells the recorder what each of them means.
 pub fn describe() {
     describe_counter!(DELIVERIES, "Deliveries committed");
-    describe_counter!(REFUSED, "Deliveries the writer did not store, by reason");
+    describe_counter!(REFUSED, "Deliveries that were not stored, by reason");
     describe_counter!(ROWS, "Message rows committed");
-    describe_counter!(BYTES, Unit::Bytes, "Bytes appended to segment files");
+    describe_counter!(BYTES, Unit::Bytes, "Bytes of bodies written, to segment files or the database");
     describe_histogram!(BATCH, "Deliveries in one commit");
     describe_histogram!(COMMIT, Unit::Seconds, "From the first row of a batch to its commit");
-    describe_gauge!(QUEUED, "Deliveries waiting for the writer");
+    describe_gauge!(QUEUED, "Deliveries waiting for the writers");
     describe_counter!(CHANGES, "Changes by calls and by retention");
     describe_counter!(EXPIRED, "Messages removed because their time was over or their mailbox full");
     describe_counter!(COMPACTED, Unit::Bytes, "Bytes of live records moved out of mostly dead segment files");
     describe_counter!(RECOVERED, "Deliveries taken in at start from beyond the committed end of a segment file");
     describe_counter!(CONFLICTS, "Transactions that were in the way of another and were tried again");
     describe_counter!(FAILURES, "Batches that were not committed");
-    describe_counter!(RESTARTS, "Times the writer came back after a panic");
+    describe_counter!(RESTARTS, "Times a writer came back after a panic");
     describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies");
     describe_gauge!(REPLICA_UP, "Whether the read replica answers");
     describe_counter!(

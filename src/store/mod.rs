@@ -1,12 +1,13 @@
 //! Durable storage: what was answered 250 is here. The only user of SeaORM.
 //!
-//! Callers see [`Store`]: `append` and the changes go through the one [`writer`], reads through a pool of their
-//! own. Every committed change is told to the [`Announce`] given at start, in commit order, before its caller
+//! Callers see [`Store`]: `append` and the changes go through a [`writer`] (of several on a database server, by [`lanes`]),
+//! reads through a pool of their own. Every committed change is told to the [`Announce`] given at start, before its caller
 //! hears of it.
 //!
-//! Map: [`open`] and [`directory`] start it, [`connect`] says how SQLite is used; [`writer`] makes every change, one
-//! transaction at a time; [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
-//! pages, [`pages`] where other nodes write too, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
+//! Map: [`open`], [`directory`], [`head`] and [`source`] start it, [`connect`] is SQLite's side of that, [`engine`] a server's;
+//! [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read, with [`replicas`],
+//! [`recent`] and [`stream`] on a server; [`cache`] keeps first pages, [`pages`] where other nodes write too, [`tokens`] what
+//! tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 pub mod backup;
 pub mod bodies;
@@ -24,6 +25,7 @@ pub mod events;
 pub mod export;
 pub mod faults;
 mod floor;
+mod head;
 pub mod incoming;
 pub(crate) mod lanes;
 pub mod list;
@@ -51,10 +53,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use entity::meta;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use sea_orm::{DatabaseConnection, EntityTrait};
+use sea_orm::DatabaseConnection;
 use tokio::sync::Semaphore;
 
 pub use cold::config::ColdConfig;
@@ -157,11 +158,11 @@ pub struct StoreStatus {
     /// Free bytes below `[database] min_free`: receiving answers 452.
     pub no_space: bool,
     pub free_bytes: u64,
-    /// Deliveries waiting for the writer.
+    /// Deliveries waiting for the writers.
     pub queued: u64,
     /// Committed events that are not in the search index yet.
     pub index_lag: u64,
-    /// The writer is running and its last batch did not fail.
+    /// Every writer is running and the last batch did not fail.
     pub healthy: bool,
 }
 
@@ -214,8 +215,7 @@ impl Store {
         if !self.is_shared() {
             return Ok(self.stream_head());
         }
-        let row = self.timely(meta::Entity::find_by_id(1).one(&self.inner.read)).await?;
-        let row = row.ok_or_else(|| StoreError::Unavailable("the head of the database is missing".into()))?;
+        let row = self.timely(head::row(&self.inner.read)).await?;
         Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
     }
 
@@ -327,7 +327,7 @@ impl Store {
     ///
     /// # Errors
     /// `Unavailable`, or `Damaged` when a segment cannot be read.
-    pub async fn compact(&self, _now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn compact(&self) -> Result<bool, StoreError> {
         self.compact_step().await
     }
 
@@ -378,7 +378,4 @@ impl Store {
 
 fn unavailable(error: sea_orm::DbErr) -> StoreError {
     StoreError::Unavailable(error.to_string())
-}
-pub fn encode(raw: &[u8]) -> Body {
-    bodies::encode(raw)
 }

@@ -1,17 +1,12 @@
-//! Opening a store: claim the directory, migrate, take in what a lost commit left behind, start the writer.
+//! Opening a store: claim the directory, migrate, take in what a lost commit left behind, start the writers.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
-use entity::{mailbox, meta};
 use parking_lot::Mutex;
-use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-};
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
 
 use super::bodies::segment;
 use super::cache::ListCache;
@@ -20,13 +15,12 @@ use super::cold::{Cold, pass};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
-use super::incoming::{Announce, Incoming};
+use super::incoming::Announce;
 use super::lanes::Lanes;
 use super::pages::Pages;
 use super::replicas::Replicas;
-use super::search::Search;
-use super::search::indexer::{self, Surroundings};
-use super::search::table::{self, indexer::Around};
+use super::search::table::indexer as table_indexer;
+use super::search::{Search, indexer};
 use super::source::Source;
 use super::space::{Seen, Space};
 use super::tokens::TokenCache;
@@ -39,7 +33,7 @@ use super::writer::segments::Segments;
 use super::writer::server::Server;
 use super::writer::transaction::{Head, InFlight};
 use super::writer::{Inbox, Shared, Writer};
-use super::{Bodies, Inner, Store, columns, connect, engine, metrics};
+use super::{Bodies, Inner, Store, connect, engine, head, metrics};
 use crate::mail::query::Spelling;
 
 /// Writers of a node on a database server.
@@ -72,8 +66,8 @@ impl Store {
         let failed = |error| OpenError::Server { place: source.to_string(), error };
         let cold = Cold::open(&config.cold)?;
         let db = source.session().await.map_err(failed)?;
-        engine::check_packet(&db, config).await?;
-        let head = locked(&db, prepare(&db, config)).await.map_err(failed)?;
+        engine::check_packet(&db, &source, config).await?;
+        let head = head::locked(&db, head::prepare(&db, config)).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
@@ -105,25 +99,12 @@ impl Store {
             false => None,
         };
         let inner = Inner {
-            read,
             replicas: Replicas::new(&replicas, config.database.read_connections),
-            lanes,
-            searching: searching(config),
-            shared,
             search,
-            bodies: Bodies::Table,
             pages: Pages::new(config.database.list_cache.as_usize()),
-            defaults: config.defaults,
-            compact_below: config.bodies.compact_below,
-            tried: Mutex::default(),
-            cold,
-            cold_config: config.cold.clone(),
-            cold_state: Mutex::default(),
-            cold_round: tokio::sync::Mutex::new(()),
-            rounds: Mutex::new(None),
             source: Some(source),
             faults,
-            lock: Mutex::new(None),
+            ..Inner::new(config, (read, lanes), shared, (Bodies::Table, cold))
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -134,7 +115,7 @@ impl Store {
         let cold = Cold::open(&config.cold)?;
         let database = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(database)?;
-        let head = prepare(&db, config).await.map_err(database)?;
+        let head = head::prepare(&db, config).await.map_err(database)?;
         db.close().await.map_err(database)?;
         directory.sync()?;
         let read = connect::reading(&directory.database, config.database.read_connections).await.map_err(database)?;
@@ -154,18 +135,36 @@ impl Store {
             start(inbox, async move || parts.build().await).await.map_err(database)?;
         }
         let cold = reader(cold, &read).await;
-        let search = match lanes.first().filter(|_| config.search.enabled) {
-            Some(queue) => Some(index(&directory, config, &shared, (queue, cold.clone()))?),
-            None => None,
+        let search = match config.search.enabled {
+            true => Some(index_in_file(&directory, config, &shared, (&lanes, cold.clone()))?),
+            false => None,
         };
         let inner = Inner {
+            search,
+            faults,
+            lock: Mutex::new(Some(lock)),
+            ..Inner::new(config, (read, lanes), shared, (Bodies::Files(directory.bodies), cold))
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    /// A store on SQLite without a lock, an index, faults: what differs is set over it.
+    pub(super) fn new(
+        config: &Config,
+        (read, lanes): (DatabaseConnection, Lanes),
+        shared: Arc<Shared>,
+        (bodies, cold): (Bodies, Reader),
+    ) -> Self {
+        Self {
             read,
             replicas: Replicas::default(),
             lanes,
             searching: searching(config),
             shared,
-            search,
-            bodies: Bodies::Files(directory.bodies),
+            search: None,
+            bodies,
             pages: Pages::default(),
             defaults: config.defaults,
             compact_below: config.bodies.compact_below,
@@ -173,13 +172,12 @@ impl Store {
             cold,
             cold_config: config.cold.clone(),
             cold_state: Mutex::default(),
-            cold_round: tokio::sync::Mutex::new(()),
-            rounds: Mutex::new(None),
+            cold_round: tokio::sync::Mutex::default(),
+            rounds: Mutex::default(),
             source: None,
-            faults,
-            lock: Mutex::new(Some(lock)),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+            faults: Faults::default(),
+            lock: Mutex::default(),
+        }
     }
 }
 
@@ -187,93 +185,47 @@ impl Store {
 fn index_in_database(
     source: &Source,
     config: &Config,
-    shared: &Arc<Shared>,
+    shared: &Shared,
     (lanes, cold): (&Lanes, Reader),
 ) -> Result<Search, OpenError> {
-    let around = Around {
+    let around = table_indexer::Surroundings {
         source: source.clone(),
-        cold,
         spelling: match source {
             Source::Postgres(_) => Spelling::Lexemes,
             _ => Spelling::Encoded,
         },
         lineage: shared.lineage,
         defaults: config.defaults,
-        queues: lanes.all(),
         progress: shared.index.clone(),
+        cold,
     };
     let failed = |error| OpenError::Io { path: "the thread of the indexer".into(), error };
-    table::indexer::start(around).map_err(failed)
+    table_indexer::start(around, lanes.deliveries()).map_err(failed)
+}
+
+/// Starts to keep the search index in its file.
+fn index_in_file(
+    directory: &Directory,
+    config: &Config,
+    shared: &Arc<Shared>,
+    (lanes, cold): (&Lanes, Reader),
+) -> Result<Search, OpenError> {
+    let around = indexer::Surroundings {
+        directory: directory.clone(),
+        lineage: shared.lineage,
+        defaults: config.defaults,
+        progress: shared.index.clone(),
+        shared: shared.clone(),
+        cold,
+    };
+    let failed = |error| OpenError::Io { path: directory.search.clone(), error };
+    indexer::start(around, lanes.deliveries()).map_err(failed)
 }
 
 /// What reads bodies that moved to object storage.
 async fn reader(cold: Option<Cold>, read: &DatabaseConnection) -> Reader {
     pass::warn_of_missing(read, cold.as_ref()).await;
     Reader::new(cold, read.clone())
-}
-
-/// Starts to keep the search index.
-fn index(
-    directory: &Directory,
-    config: &Config,
-    shared: &Arc<Shared>,
-    (queue, cold): (mpsc::WeakSender<Incoming>, Reader),
-) -> Result<Search, OpenError> {
-    let around = Surroundings {
-        directory: directory.clone(),
-        lineage: shared.lineage,
-        defaults: config.defaults,
-        queue,
-        progress: shared.index.clone(),
-        shared: shared.clone(),
-        cold,
-    };
-    indexer::start(around).map_err(|error| OpenError::Io { path: directory.search.clone(), error })
-}
-
-/// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
-async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
-    migration::up(db).await?;
-    let now = crate::clock::now_micros();
-    let ttl = config.defaults.message_ttl.map_or(0, columns::micros);
-    let lineage = || i64::from(rand::random::<u32>().max(1));
-    let found = meta::Entity::find_by_id(1).one(db).await?;
-    let row = match found.clone() {
-        Some(row) if !row.restored => row,
-        Some(row) => meta::Model { lineage: lineage(), restored: false, ..row },
-        None => meta::Model {
-            id: 1,
-            lineage: lineage(),
-            stamp: now,
-            stream_floor: 0,
-            next_mailbox: 1,
-            message_ttl: ttl,
-            restored: false,
-        },
-    };
-    if row.message_ttl != ttl {
-        // Another default moves the ends of these; retention looks at each of them and reckons anew.
-        mailbox::Entity::update_many()
-            .col_expr(mailbox::Column::Due, Expr::value(0))
-            .filter(mailbox::Column::MessageTtl.is_null())
-            .filter(mailbox::Column::Messages.gt(0))
-            .exec(db)
-            .await?;
-    }
-    let row = meta::Model { message_ttl: ttl, ..row };
-    match found {
-        // Only these: another node may be giving stamps.
-        Some(_) => {
-            meta::Entity::update_many()
-                .col_expr(meta::Column::MessageTtl, Expr::value(row.message_ttl))
-                .col_expr(meta::Column::Lineage, Expr::value(row.lineage))
-                .col_expr(meta::Column::Restored, Expr::value(row.restored))
-                .exec(db)
-                .await?;
-        }
-        None => drop(meta::Entity::insert(row.clone().into_active_model()).exec_without_returning(db).await?),
-    }
-    Ok(Head { row, writer: None })
 }
 
 pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {
@@ -325,21 +277,6 @@ where
     });
     spawned.map_err(|error| DbErr::Custom(format!("the writer's thread: {error}")))?;
     started.await.unwrap_or_else(|_| Err(DbErr::Custom("the writer could not start".into())))
-}
-
-/// Does what one node at a time may do on a database server.
-pub(super) async fn locked<T>(
-    db: &DatabaseConnection,
-    work: impl Future<Output = Result<T, DbErr>>,
-) -> Result<T, DbErr> {
-    let (lock, unlock) = match db.get_database_backend() {
-        DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
-        _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
-    };
-    db.execute_unprepared(lock).await?;
-    let done = work.await;
-    db.execute_unprepared(unlock).await?;
-    done
 }
 
 /// What the writer's thread begins with.

@@ -1,9 +1,10 @@
 //! First pages of lists where other nodes write to the same database.
 //!
-//! Nobody can tell this node of every change in time, so the row of the mailbox is read from the primary for each list, and a
-//! page is kept under a name that says exactly what it is of: mailbox, incarnation, mod-sequence, and what lifetimes depend
-//! on. What changes has another name. The first level is this process, for 5 s; the second ([`SecondLevel`], connected by
-//! `app`) is shared by all nodes. The list over all mailboxes is kept in the first level alone, under the stamp of the stream.
+//! Nobody can tell this node of every change in time, so the row of the mailbox is read from the primary for each list, and
+//! a page is kept under a name that says exactly what it is of: mailbox, incarnation, mod-sequence, and what lifetimes
+//! depend on. What changes has another name. The first level is this process, for 5 s; the second ([`SecondLevel`],
+//! connected by `app`) is shared by all nodes. The list over all mailboxes is kept in the first level alone, under the stamp
+//! of the stream.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -251,25 +252,7 @@ mod tests {
 
     #[test]
     fn whatever_a_page_depends_on_is_in_its_name() {
-        let row = mailbox::Model {
-            id: 1,
-            address: Some("a@b".into()),
-            incarnation: 2,
-            modseq: 3,
-            replay_floor: 0,
-            origin: 0,
-            created_at: 0,
-            expires_at: None,
-            message_ttl: None,
-            max_messages: None,
-            max_bytes: None,
-            when_full: None,
-            token_hash: None,
-            messages: 0,
-            unread: 0,
-            bytes: 0,
-            due: None,
-        };
+        let row = mailbox::Model { id: 1, incarnation: 2, modseq: 3, ..mailbox::Model::default() };
         let defaults = Defaults { message_ttl: Some(Duration::from_secs(60)), ..Defaults::default() };
         let first = name(&row, row.modseq, (20, false), 9, &defaults);
         let others = [

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use entity::{mailbox, meta};
+use entity::mailbox;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use tokio::task::AbortHandle;
 
 use super::messages::Scope;
 use super::source::{self, Source};
-use super::{Store, StoreError, metrics as names, unavailable};
+use super::{Store, StoreError, head, metrics as names, unavailable};
 use crate::mail::address::MailboxKey;
 
 /// How often each is asked whether it lives.
@@ -65,9 +65,8 @@ impl Replicas {
         let watch = tokio::spawn(async move {
             loop {
                 for replica in &watched {
-                    let row = meta::Entity::find_by_id(1).one(&replica.watched);
-                    let asked = tokio::time::timeout(PATIENCE, row).await;
-                    replica.is(matches!(asked, Ok(Ok(Some(_)))));
+                    let asked = tokio::time::timeout(PATIENCE, head::row(&replica.watched)).await;
+                    replica.is(matches!(asked, Ok(Ok(_))));
                 }
                 tokio::time::sleep(PROBE).await;
             }
@@ -199,11 +198,10 @@ impl Store {
     }
 
     async fn with_stream(&self, replica: &Replica) -> Result<Option<DatabaseTransaction>, DbErr> {
-        let stamp = |row: Option<meta::Model>| row.map_or(0, |row| row.stamp);
-        let needed = stamp(meta::Entity::find_by_id(1).one(&self.inner.read).await?);
+        let needed = head::row(&self.inner.read).await?.stamp;
         within(async {
             let tx = source::snapshot(&replica.db).await?;
-            let has = stamp(meta::Entity::find_by_id(1).one(&tx).await?) >= needed;
+            let has = head::row(&tx).await?.stamp >= needed;
             Ok(has.then_some(tx))
         })
         .await

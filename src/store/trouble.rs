@@ -1,4 +1,4 @@
-//! What a database error means: whether trying again may help, whether space is wanting.
+//! What a database error means: whether trying again may help, whether space is wanting, whether a table is.
 
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
@@ -32,6 +32,11 @@ pub fn is_full(error: &DbErr) -> bool {
         Some(error) => MYSQL_FULL.contains(&error.number()),
         None => server.code().is_some_and(|code| code == POSTGRES_FULL) || server.message().contains("disk is full"),
     }
+}
+
+/// A table is not there: SQLite's database of before it was made, which who only reads does not migrate.
+pub fn is_no_such_table(error: &DbErr) -> bool {
+    error.to_string().contains("no such table")
 }
 
 fn server(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {

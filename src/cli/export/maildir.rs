@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use super::{ExportError, Target, at, claim, file_name, sync};
+use super::files::{self, at};
+use super::{ExportError, Target};
 use crate::mail::address::MailboxKey;
 use crate::store::StoredMessage;
 
@@ -28,7 +28,7 @@ pub struct Maildir {
 
 impl Maildir {
     pub fn create(root: &Path, several: bool) -> Result<Self, ExportError> {
-        claim(root)?;
+        files::claim(root)?;
         Ok(Self { root: root.to_owned(), several, here: root.to_owned(), keywords: BTreeMap::new() })
     }
 
@@ -60,12 +60,11 @@ impl Maildir {
 impl Target for Maildir {
     fn mailbox(&mut self, key: &MailboxKey) -> Result<(), ExportError> {
         if self.several {
-            self.here = self.root.join(file_name(key));
+            self.here = self.root.join(files::file_name(key));
             self.keywords.clear();
         }
         for part in ["tmp", "new", "cur"] {
-            let path = self.here.join(part);
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(at(&path))?;
+            files::make(&self.here.join(part))?;
         }
         Ok(())
     }
@@ -81,11 +80,7 @@ impl Target for Maildir {
             (seen, letters) => ("cur", format!("{name}:2,{seen}{letters}")),
         };
         let (tmp, path) = (self.here.join("tmp").join(&name), self.here.join(part).join(name_there));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp).map_err(at(&tmp))?;
-        file.write_all(raw).map_err(at(&tmp))?;
-        let arrived = Duration::from_micros(u64::try_from(listed.received_at.0).unwrap_or(0));
-        file.set_modified(SystemTime::UNIX_EPOCH + arrived).map_err(at(&tmp))?;
-        drop(file);
+        files::write(&tmp, raw, listed.received_at)?;
         // A link, unlike a rename, overwrites nothing.
         match fs::hard_link(&tmp, &path) {
             Ok(()) => fs::remove_file(&tmp).map_err(at(&tmp)),
@@ -96,7 +91,7 @@ impl Target for Maildir {
     }
 
     fn finish(&mut self) -> Result<(), ExportError> {
-        sync(&self.root)
+        files::sync(&self.root)
     }
 }
 

@@ -1,15 +1,15 @@
 //! One file of messages, in the manner of mboxrd: each begins with a line `From sender date`, ends with an empty line, and a
 //! line of it that begins with any number of `>` and `From ` gets one more `>`, so that a reader can take it away again.
 //!
-//! Line ends are LF, as everyone's who reads such files. Unless it is to be exact, what the store knows of a message stands in
-//! front of its headers: `Status`, `X-Keywords`, and `Delivered-To` where several mailboxes go into one file.
+//! Line ends are LF, as everyone's who reads such files. Unless it is to be exact, what the store knows of a message stands
+//! in front of its headers: `Status`, `X-Keywords`, and `Delivered-To` where several mailboxes go into one file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{ExportError, Target, at};
+use super::files::{self, at};
+use super::{ExportError, Target};
 use crate::mail::address::MailboxKey;
 use crate::mail::time::Timestamp;
 use crate::store::StoredMessage;
@@ -29,7 +29,7 @@ impl Mbox {
         let (file, out): (Option<File>, Box<dyn Write>) = if path.as_os_str() == "-" {
             (None, Box::new(io::stdout()))
         } else {
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at(path))?;
+            let file = files::create(path)?;
             (Some(file.try_clone().map_err(at(path))?), Box::new(file))
         };
         let out = BufWriter::with_capacity(256 << 10, out);

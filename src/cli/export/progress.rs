@@ -1,16 +1,12 @@
 //! How far an export is, on standard error.
 
-use std::io::IsTerminal;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Between two lines: on a terminal, and in a file.
-const OFTEN: Duration = Duration::from_millis(200);
-const SELDOM: Duration = Duration::from_secs(10);
+use crate::cli::meter::Meter;
 
 pub struct Progress {
-    terminal: bool,
-    shown: Option<Instant>,
+    meter: Meter,
     began: Instant,
     of: u64,
     looked: u64,
@@ -20,9 +16,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new() -> Self {
-        let began = Instant::now();
-        let terminal = std::io::stderr().is_terminal();
-        Self { terminal, shown: None, began, of: 0, looked: 0, written: 0, bytes: 0 }
+        Self { meter: Meter::new(), began: Instant::now(), of: 0, looked: 0, written: 0, bytes: 0 }
     }
 
     /// So many more messages are to be looked at.
@@ -45,20 +39,13 @@ impl Progress {
     }
 
     fn show(&mut self) {
-        let every = if self.terminal { OFTEN } else { SELDOM };
-        if self.shown.unwrap_or(self.began).elapsed() < every {
-            return;
-        }
-        self.shown = Some(Instant::now());
-        let (before, after) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
         let Self { looked, of, written, bytes, .. } = self;
-        eprint!("{before}{looked} of {of} messages looked at, {written} written, {} MiB{after}", *bytes >> 20);
+        let mebibytes = *bytes >> 20;
+        self.meter.show(|| format!("{looked} of {of} messages looked at, {written} written, {mebibytes} MiB"));
     }
 
     pub fn clear(&mut self) {
-        if self.terminal && self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
-        }
+        self.meter.clear();
     }
 
     pub fn say(&mut self, line: &str) {

@@ -4,8 +4,8 @@
 //! Each kind has a rate and a burst (GCRA, [`bucket`]). With Redis a node takes a share of what a client may do ahead
 //! ([`shared`]), and asks again when that is used up; without it, or while it is away, [`alone`] counts in this process.
 //!
-//! Invariant: an answer takes `[redis] timeout` at the longest. A client gets at most its burst, and its rate after that, over
-//! all nodes, and beside that at most a share for each node; while Redis is away all that for each node.
+//! Invariant: an answer takes `[redis] timeout` at the longest. A client gets at most its burst, and its rate after that,
+//! over all nodes, and beside that at most a share for each node; while Redis is away all that for each node.
 
 pub mod alone;
 pub mod bucket;
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 pub use config::LimitsConfig;
 pub use rate::Rate;
 
@@ -27,6 +25,7 @@ use self::bucket::Bucket;
 use self::shared::Shared;
 use super::metrics as names;
 use super::redis::Redis;
+use crate::settings::Network;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ struct Inner {
     /// By [`Kind`]; none is no limit.
     kinds: [Option<Limit>; 4],
     ipv4_prefix: u8,
-    exempt: Vec<IpNet>,
+    exempt: Vec<Network>,
 }
 
 struct Limit {
@@ -100,7 +99,7 @@ impl Limits {
             let shared = redis.as_ref().map(|(redis, prefix)| Shared::new(redis.clone(), prefix, kind, bucket));
             Some(Limit { kind, alone: Alone::new(bucket), shared })
         });
-        Self(Arc::new(Inner { kinds, ipv4_prefix: config.ipv4_prefix, exempt: config.exempt() }))
+        Self(Arc::new(Inner { kinds, ipv4_prefix: config.ipv4_prefix, exempt: config.exempt.clone() }))
     }
 
     /// No limits.
@@ -147,11 +146,10 @@ impl Limits {
 
     /// The client's network; none when it is exempt.
     fn network(&self, client: IpAddr) -> Option<IpAddr> {
-        let client = client.to_canonical();
-        if self.0.exempt.iter().any(|network| network.contains(&client)) {
+        if self.0.exempt.iter().any(|network| network.contains(client)) {
             return None;
         }
-        Some(network(client, self.0.ipv4_prefix))
+        Some(network(client.to_canonical(), self.0.ipv4_prefix))
     }
 }
 
@@ -227,7 +225,7 @@ mod tests {
     async fn networks_may_be_wider_and_some_are_exempt() {
         let limits = limits(|config| {
             config.ipv4_prefix = 24;
-            config.exempt = vec!["127.0.0.0/8".into(), "::1".into()];
+            config.exempt = ["127.0.0.0/8", "::1"].map(|text| text.parse().unwrap()).into();
         });
         for n in 1..4 {
             limits.admit(Kind::Requests, IpAddr::from([10, 0, 0, n])).await.unwrap();

@@ -129,7 +129,7 @@ impl Sending {
         let mut commands = Vec::with_capacity(shards.len());
         let mut hints = 0;
         for (shard, events) in &shards {
-            for (message, _, hinted) in wire::encode(self.node, events) {
+            for (message, hinted) in wire::encode(self.node, events) {
                 commands.push(self.command(*shard, message));
                 hints += hinted;
             }

@@ -62,9 +62,9 @@ impl Skip {
     }
 }
 
-/// The events of one shard as messages, each with how many events are in it, and how many are hints alone.
+/// The events of one shard as messages, each with how many of its events are hints alone.
 #[must_use]
-pub fn encode(node: u64, events: &[&Announced]) -> Vec<(Vec<u8>, usize, usize)> {
+pub fn encode(node: u64, events: &[&Announced]) -> Vec<(Vec<u8>, usize)> {
     let Some(first) = events.first() else { return Vec::new() };
     let empty = || Batch { version: VERSION, node, lineage: first.stream.lineage, ..Batch::default() };
     let (mut messages, mut batch, mut size, mut hints) = (Vec::new(), empty(), 0, 0);
@@ -78,13 +78,13 @@ pub fn encode(node: u64, events: &[&Announced]) -> Vec<(Vec<u8>, usize, usize)> 
         }
         if size + length > FULL && !batch.events.is_empty() {
             let full = std::mem::replace(&mut batch, empty());
-            messages.push((full.encode_to_vec(), full.events.len(), std::mem::take(&mut hints)));
+            messages.push((full.encode_to_vec(), std::mem::take(&mut hints)));
             size = 0;
         }
         size += length;
         batch.events.push(sent);
     }
-    messages.push((batch.encode_to_vec(), batch.events.len(), hints));
+    messages.push((batch.encode_to_vec(), hints));
     messages
 }
 
@@ -309,7 +309,7 @@ mod tests {
         let large = Arc::new(Listed { preview: long.as_str().into(), ..(*message(2)).clone() });
         let events = [announced(2, Event::Received { message: large }, None)];
         let messages = encode(NODE, &events.iter().collect::<Vec<_>>());
-        assert_eq!((messages[0].1, messages[0].2), (1, 1));
+        assert_eq!(messages[0].1, 1);
         let told = decode(OTHER, &messages[0].0).unwrap();
         assert_eq!((told.events.len(), told.hints[0].cursor.modseq), (0, 2));
 

@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait};
 use super::{Check, Finding};
 use crate::store::cold::Cold;
 use crate::store::messages::BodyLocation;
+use crate::store::trouble;
 
 /// The objects as the database has them, and what the rows use of each.
 pub struct Objects {
@@ -31,7 +32,7 @@ impl Objects {
         let rows = match object::Entity::find().all(db).await {
             Ok(rows) => rows,
             // A database of before there were objects.
-            Err(error) if error.to_string().contains("no such table") => Vec::new(),
+            Err(error) if trouble::is_no_such_table(&error) => Vec::new(),
             Err(error) => return Err(error),
         };
         let rows = rows.into_iter().map(|row| (row.number, (row, 0))).collect();

@@ -141,11 +141,12 @@ impl Cold {
             if read == text.slice(9..17) { Ok(()) } else { Err(ColdError::Broken(name.clone())) }
         };
         let tried = tried.await;
-        self.is_up(tried.as_ref().err());
+        self.note(tried.as_ref().err());
         tried
     }
 
-    fn is_up(&self, failed: Option<&ColdError>) {
+    /// Notes whether writing there worked, and says when that changes.
+    fn note(&self, failed: Option<&ColdError>) {
         let up = failed.is_none();
         gauge!(names::UP).set(if up { 1.0 } else { 0.0 });
         let before = self.0.up.swap(up, Ordering::Relaxed);
@@ -178,15 +179,18 @@ impl Cold {
             Err(ColdError::Away(_)) => "away",
             Err(_) => "missing",
         };
-        self.heard(matches!(read, Err(ColdError::Away(_))));
+        match &read {
+            Err(ColdError::Away(_)) => self.leave_alone(),
+            _ => self.0.away_until.store(0, Ordering::Relaxed),
+        }
         counter!(names::READS, "outcome" => outcome).increment(1);
         histogram!(names::READ).record(began.elapsed());
         read
     }
 
-    /// Notes whether it answered.
-    fn heard(&self, away: bool) {
-        let until = if away { crate::clock::now_micros().saturating_add(LEFT_ALONE) } else { 0 };
+    /// Lets searches go without for a while: one after the other would wait as long.
+    fn leave_alone(&self) {
+        let until = crate::clock::now_micros().saturating_add(LEFT_ALONE);
         self.0.away_until.store(until, Ordering::Relaxed);
     }
 

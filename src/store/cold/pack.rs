@@ -50,7 +50,7 @@ impl Pass<'_> {
             bodies::message_of(&read, last.id).map_err(|_| ColdError::Broken(name.clone()))
         };
         let written = written.await;
-        self.cold.is_up(written.as_ref().err());
+        self.cold.note(written.as_ref().err());
         written.map_err(away)?;
         self.fault(Fault::ColdWritten)?;
         let (mut records, mut moved) = (0, 0);

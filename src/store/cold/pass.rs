@@ -12,6 +12,7 @@ use sea_orm::DatabaseConnection;
 
 use super::config::ColdConfig;
 use super::lock::Lock;
+use super::pack::away;
 use super::waiting::{Hot, Position};
 use super::{Cold, metrics as names, tidy};
 use crate::mail::time::Timestamp;
@@ -106,7 +107,7 @@ impl Store {
     /// `Unavailable` says what of it failed.
     pub async fn probe_cold(&self) -> Result<(), StoreError> {
         match self.inner.cold.cold() {
-            Some(cold) => Pass { store: self, cold }.ready().await,
+            Some(cold) => cold.probe().await.map_err(away),
             None => Ok(()),
         }
     }

@@ -125,10 +125,9 @@ impl Reader {
         read
     }
 
-    /// Lets searches go without for a while: one after the other would wait as long.
     fn leave_alone(&self) {
         if let Some(cold) = &self.cold {
-            cold.heard(true);
+            cold.leave_alone();
         }
     }
 

@@ -12,7 +12,6 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::metrics as names;
-use super::pack::away;
 use super::pass::Pass;
 use super::waiting::Waiting;
 use crate::mail::id::DeliveryId;
@@ -20,7 +19,7 @@ use crate::store::bodies::{recover, segment};
 use crate::store::messages::BodyLocation;
 use crate::store::writer::requests::{Cold as Change, Request};
 use crate::store::writer::statements::chunks;
-use crate::store::{Bodies, StoreError, columns, unavailable};
+use crate::store::{StoreError, columns, unavailable};
 
 /// Objects that are counted together, and how many in a round.
 const COUNTED: u64 = 64;
@@ -62,9 +61,7 @@ impl Pass<'_> {
 
     async fn remove_object(&self, row: &object::Model) -> Result<(), StoreError> {
         // On a database server `live` is as of the last count.
-        if matches!(self.store.inner.bodies, Bodies::Table)
-            && self.count(&[row.number]).await?.contains_key(&row.number)
-        {
+        if self.store.is_shared() && self.count(&[row.number]).await?.contains_key(&row.number) {
             self.ask(Change::Raise { number: row.number }).await?;
             return Ok(());
         }
@@ -78,7 +75,7 @@ impl Pass<'_> {
 
     /// On a database server: counts what is needed of some objects, others in each round.
     pub(super) async fn recount(&self) -> Result<(), StoreError> {
-        if !matches!(self.store.inner.bodies, Bodies::Table) {
+        if !self.store.is_shared() {
             return Ok(());
         }
         let mut counted = 0;
@@ -189,7 +186,7 @@ impl Pass<'_> {
             let from = BodyLocation { segment: -number, offset, length };
             found.insert(offset, Waiting { id: DeliveryId(id), from, at: 0 });
         };
-        if matches!(self.store.inner.bodies, Bodies::Table) {
+        if self.store.is_shared() {
             use body::Column;
             let rows: Vec<(uuid::Uuid, Option<i64>, Option<i64>)> = body::Entity::find()
                 .select_only()
@@ -250,11 +247,4 @@ impl Pass<'_> {
 /// When the database is away.
 pub async fn any(db: &sea_orm::DatabaseConnection) -> Result<bool, sea_orm::DbErr> {
     Ok(object::Entity::find().filter(object::Column::Live.gt(0)).limit(1).one(db).await?.is_some())
-}
-
-impl Pass<'_> {
-    /// What of the storage is asked while nothing of it is at hand.
-    pub(super) async fn ready(&self) -> Result<(), StoreError> {
-        self.cold.probe().await.map_err(away)
-    }
 }

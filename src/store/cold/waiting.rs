@@ -1,6 +1,7 @@
 //! What is to move: bodies that lie in segment files or in the table, the oldest first, and how to read their records.
 //!
-//! What follows the place where the last look ended is looked at; what could not be moved is tried again after a restart.
+//! What follows the place where the last look ended is looked at; once a day, and after a restart, a look begins at the front
+//! again (`pass::State`), for what could not be moved.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -2,28 +2,29 @@
 //! batches, and gives way to receiving.
 //!
 //! The thread runs at the lowest priority, and while deliveries wait for the writer it rests after each batch, the less the
-//! further it is behind ([`super::pace`]). What goes wrong with the file begins a new one; what goes wrong with the store is tried again. Closing or dropping the
-//! [`Search`] ends it.
+//! further it is behind ([`super::pace`]). What goes wrong with the file begins a new one; what goes wrong with the store is
+//! tried again. Closing or dropping the [`Search`] ends it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use entity::meta;
 use futures_util::FutureExt;
-use sea_orm::{DatabaseConnection, DbErr, EntityTrait};
-use tokio::sync::{mpsc, watch};
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::sync::mpsc;
 
 use super::batch::Bounds;
 use super::index::{Index, Origin, Unfit, is_damage};
-use super::pace::{self, Pace};
+use super::pace::Pace;
+use super::thread::{self, PAUSE, Turns};
 use super::{Kept, Progress, Reading, Run, Search, batch, metrics as names};
 use crate::mail::query::Seen;
 use crate::store::cold::reader::Reader;
 use crate::store::config::Defaults;
 use crate::store::connect;
 use crate::store::directory::Directory;
+use crate::store::head;
 use crate::store::incoming::Incoming;
 use crate::store::space;
 use crate::store::writer::Shared;
@@ -31,10 +32,6 @@ use crate::store::writer::Shared;
 /// After a batch of less than [`FULL`] events: more in one batch are less work each.
 const LINGER: Duration = Duration::from_millis(100);
 const FULL: usize = 200;
-/// Looks for waiting deliveries.
-const GLANCE: Duration = Duration::from_millis(5);
-/// Before what failed is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// The lowest priority there is.
 const NICE: i32 = 19;
 /// Searches at once.
@@ -50,8 +47,6 @@ pub struct Surroundings {
     pub directory: Directory,
     pub lineage: u32,
     pub defaults: Defaults,
-    /// Deliveries that wait for the writer.
-    pub queue: mpsc::WeakSender<Incoming>,
     pub progress: Arc<Progress>,
     pub shared: Arc<Shared>,
     pub cold: Reader,
@@ -68,31 +63,24 @@ impl Surroundings {
     }
 }
 
-/// Starts the indexer.
+/// Starts the indexer; `queues` has the deliveries that wait for the writer.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(around: Surroundings) -> std::io::Result<Search> {
-    super::metrics::describe();
-    let (run, told) = watch::channel(Run::On);
+pub fn start(around: Surroundings, queues: Vec<mpsc::WeakSender<Incoming>>) -> std::io::Result<Search> {
     let reading = Reading::default();
-    let progress = around.progress.clone();
-    let indexer = Indexer { around, reading: reading.clone(), told, pace: Pace::default(), seen: Seen::default() };
-    let thread = std::thread::Builder::new().name("store-indexer".into()).spawn(move || {
+    let kept = Kept::File(reading.clone());
+    thread::start(queues, around.progress.clone(), kept, move |turns| {
         // On Linux this is the priority of the thread, and of those it makes: SQLite's is one of them.
         let _ = rustix::process::setpriority_process(None, NICE);
-        match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime.block_on(indexer.run()),
-            Err(error) => tracing::error!(%error, "the indexer cannot run"),
-        }
-    })?;
-    Ok(Search { progress, kept: Kept::File(reading), run, thread: parking_lot::Mutex::new(Some(thread)) })
+        Indexer { around, reading, turns, pace: Pace::default(), seen: Seen::default() }.run()
+    })
 }
 
 struct Indexer {
     around: Surroundings,
     reading: Reading,
-    told: watch::Receiver<Run>,
+    turns: Turns,
     pace: Pace,
     seen: Seen,
 }
@@ -116,14 +104,14 @@ enum Next {
 
 impl Indexer {
     async fn run(mut self) {
-        while self.on() {
+        while self.turns.on() {
             match AssertUnwindSafe(self.follow()).catch_unwind().await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the search index falls behind; it is tried again"),
                 Err(_) => tracing::error!("the indexer panicked and starts again"),
             }
             *self.reading.write() = None;
-            self.rest(PAUSE).await;
+            self.turns.rest(PAUSE).await;
         }
     }
 
@@ -133,7 +121,7 @@ impl Indexer {
         let mut index = self.open(&store).await?;
         let outcome = loop {
             let began = Instant::now();
-            if !self.on() {
+            if !self.turns.on() {
                 break Ok(());
             }
             if self.around.progress.damaged.swap(false, Ordering::AcqRel) {
@@ -142,11 +130,11 @@ impl Indexer {
             if !self.around.has_space() {
                 // What is left of the disk is for deletions. Searches read what is not indexed.
                 index.give_back().await;
-                self.rest(PAUSE).await;
+                self.turns.rest(PAUSE).await;
                 continue;
             }
             match self.step(&store, &mut index).await {
-                Ok(Next::On) => self.give_way(began.elapsed()).await,
+                Ok(Next::On) => self.turns.give_way(began.elapsed()).await,
                 Ok(Next::Head(events)) => self.wait(events).await,
                 Err(Failure::Index(error)) if is_damage(&error) => {
                     tracing::error!(%error, "the search index is damaged");
@@ -157,7 +145,7 @@ impl Indexer {
         };
         let reading = self.reading.write().take();
         let _ = store.close().await;
-        let sealed = outcome.is_ok() && *self.told.borrow() == Run::Seal;
+        let sealed = outcome.is_ok() && self.turns.told() == Run::Seal;
         if let Some(reading) = reading.filter(|_| sealed) {
             // A search that takes longer leaves a file without a seal. Without `Seal` nobody is waited for: who drops
             // the store may be the one that would have to give a connection back.
@@ -209,8 +197,7 @@ impl Indexer {
     }
 
     async fn origin(&self, store: &DatabaseConnection) -> Result<Origin, Failure> {
-        let row = meta::Entity::find_by_id(1).one(store).await.map_err(Failure::Store)?;
-        let row = row.ok_or_else(|| Failure::Store(DbErr::RecordNotFound("meta".into())))?;
+        let row = head::row(store).await.map_err(Failure::Store)?;
         Ok(Origin { lineage: self.around.lineage, head: row.stamp, floor: row.stream_floor })
     }
 
@@ -258,39 +245,11 @@ impl Indexer {
         Ok(if batch.head { Next::Head(batch.events) } else { Next::On })
     }
 
-    /// Rests while deliveries wait for the writer.
-    async fn give_way(&mut self, worked: Duration) {
-        let began = Instant::now();
-        let most = pace::rest(worked, self.around.progress.lag());
-        while self.on() && self.busy() && began.elapsed() < most {
-            self.rest(GLANCE).await;
-        }
-    }
-
-    fn busy(&self) -> bool {
-        self.around.queue.upgrade().is_some_and(|queue| queue.capacity() < queue.max_capacity())
-    }
-
     /// Waits for the next commit; first a moment for more of them, unless a whole batch came at once.
     async fn wait(&mut self, events: usize) {
         if events < FULL {
-            self.rest(LINGER).await;
+            self.turns.rest(LINGER).await;
         }
-        let progress = self.around.progress.clone();
-        tokio::select! {
-            () = progress.wake.notified() => {}
-            _ = self.told.wait_for(|run| *run != Run::On) => {}
-        }
-    }
-
-    async fn rest(&mut self, time: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            _ = self.told.wait_for(|run| *run != Run::On) => {}
-        }
-    }
-
-    fn on(&self) -> bool {
-        *self.told.borrow() == Run::On && self.told.has_changed().is_ok()
+        self.turns.committed().await;
     }
 }

@@ -1,11 +1,11 @@
 //! The full-text index: `search.db`, a file of its own that can be lost at any time without losing mail, or on a database
 //! server a [`table`] there.
 //!
-//! With a file [`indexer`] follows the store's events on a thread of its own and writes them into the [`index`]; [`page`] answers lists
-//! with words: from the index up to its position, by `Query::matches` beyond it, so that an index that is behind, damaged
-//! or absent makes searches slower and never wrong. Every hit is joined with the rows of the store, so what was deleted or
-//! has ended is never shown. [`seal`] tells whether the file is what was left; otherwise it is made again.
-//! `docs/operations.md` says what an operator sees of it.
+//! With a file [`indexer`] follows the store's events on a thread of its own and writes them into the [`index`]; [`thread`] is
+//! what it has in common with the one of a server. [`page`] answers lists with words: from the index up to its position, by
+//! `Query::matches` beyond it, so that an index that is behind, damaged or absent makes searches slower and never wrong.
+//! Every hit is joined with the rows of the store, so what was deleted or has ended is never shown. [`seal`] tells whether
+//! the file is what was left; otherwise it is made again. `docs/search-index.md` says what an operator sees of it.
 
 pub(crate) mod batch;
 pub mod config;
@@ -16,6 +16,7 @@ pub(crate) mod pace;
 pub(crate) mod page;
 pub(crate) mod seal;
 pub(crate) mod table;
+mod thread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! A page of a search: what is newer than the index is asked one by one, the rest comes from the index, is joined with
 //! the rows of the store, and is asked for what the index leaves open (`Query::unsettled`).
 //!
-//! A page ends when it is full or when enough was looked at for one request; then `next` says where to go on, and a
-//! page may be shorter than asked for, even empty, before the end. So a search is complete whatever the index's lag is, and no
-//! request costs more than a bounded part of it.
+//! A page ends when it is full or when enough was looked at for one request; then `next` says where to go on, and a page may
+//! be shorter than asked for, even empty, before the end. So a search is complete whatever the index's lag is, and no request
+//! costs more than a bounded part of it.
 
 use std::time::Instant;
 
@@ -274,7 +274,6 @@ impl Asking<'_> {
             let rows =
                 select(self.of, self.request, Span::default()).filter(message::Column::Stamp.is_in(found)).all(self.tx);
             let rows = rows.await.map_err(Failure::store)?;
-            // Those that the columns sorted out were looked at too.
             let mut lines = self.store.living_lines(self.tx, self.of, rows).await.map_err(Failure::store)?;
             lines.retain(|line| tags_hold(self.query, line));
             // Those that the columns sorted out were looked at too.

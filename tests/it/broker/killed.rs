@@ -35,54 +35,67 @@ async fn killing_the_server_loses_nothing() {
     senders.more(20).await;
     let log = senders.stop().await;
     log.is_stored(&server.api()).await;
-    let queues = Queues::of(&url).await;
+    nothing_is_left(&url).await;
+    assert!(server.terminate().success());
+}
+
+/// Two nodes to be: what their database and their broker are, and how each is started.
+struct Two {
+    _postgres: Postgres,
+    _dirs: [tempfile::TempDir; 2],
+    url: String,
+    plans: [Plan; 2],
+}
+
+impl Two {
+    fn new() -> Self {
+        let postgres = Postgres::start();
+        postgres.sql("postgres", "CREATE DATABASE mail");
+        let (url, database) = (shared().fresh(), postgres.url("mail"));
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let plan = |dir: &tempfile::TempDir| {
+            Plan::new(dir.path()).set("MAILROOM__BROKER__URL", &url).set("MAILROOM__DATABASE__URL", &database)
+        };
+        let plans = dirs.each_ref().map(plan);
+        Self { _postgres: postgres, _dirs: dirs, url, plans }
+    }
+}
+
+/// Everything was taken from the queues, and stored.
+async fn nothing_is_left(url: &str) {
+    let queues = Queues::of(url).await;
     until("nothing is left", async || queues.waiting().await == 0).await;
     assert_eq!(queues.dead().await, 0);
-    assert!(server.terminate().success());
 }
 
 #[actix::test]
 async fn work_moves_to_the_node_that_is_left() {
-    let postgres = Postgres::start();
-    postgres.sql("postgres", "CREATE DATABASE mail");
-    let url = shared().fresh();
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let plans = dirs.each_ref().map(|dir| {
-        Plan::new(dir.path()).set("MAILROOM__BROKER__URL", &url).set("MAILROOM__DATABASE__URL", &postgres.url("mail"))
-    });
-    let first = plans[0].start().await;
-    let second = plans[1].start().await;
+    let two = Two::new();
+    let first = two.plans[0].start().await;
+    let second = two.plans[1].start().await;
     let senders = Senders::start(6, &[first.smtp, second.smtp]);
     senders.more(100).await;
     // The first began to take from every queue, and has messages of each in hand.
     first.kill();
     senders.more(100).await;
-    let first = plans[0].start().await;
+    let first = two.plans[0].start().await;
     senders.more(50).await;
     second.kill();
     senders.more(50).await;
     let log = senders.stop().await;
     log.is_stored(&first.api()).await;
-    let queues = Queues::of(&url).await;
-    until("nothing is left", async || queues.waiting().await == 0).await;
-    assert_eq!(queues.dead().await, 0);
+    nothing_is_left(&two.url).await;
     assert!(first.terminate().success());
 }
 
 #[actix::test]
 async fn a_node_that_comes_later_has_its_share() {
-    let postgres = Postgres::start();
-    postgres.sql("postgres", "CREATE DATABASE mail");
-    let url = shared().fresh();
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let plans = dirs.each_ref().map(|dir| {
-        Plan::new(dir.path()).set("MAILROOM__BROKER__URL", &url).set("MAILROOM__DATABASE__URL", &postgres.url("mail"))
-    });
-    let first = plans[0].start().await;
+    let two = Two::new();
+    let first = two.plans[0].start().await;
     // So many mailboxes that there is mail in nearly every queue.
     let senders = Senders::start(24, &[first.smtp]);
     senders.more(50).await;
-    let second = plans[1].start().await;
+    let second = two.plans[1].start().await;
     until("the second takes as well", async || super::away::metric(second.ops, "broker_acked_total").await > 20).await;
     let before = super::away::metric(first.ops, "broker_acked_total").await;
     until("the first does, too", async || super::away::metric(first.ops, "broker_acked_total").await > before + 20)

@@ -112,7 +112,7 @@ impl Fixture {
     /// Retention and compaction until nothing is left to do.
     pub async fn tidy(&self, now: Timestamp) {
         while self.store.expire(now).await.unwrap() {}
-        while self.store.compact(now).await.unwrap() {}
+        while self.store.compact().await.unwrap() {}
     }
 
     pub fn bodies(&self) -> PathBuf {

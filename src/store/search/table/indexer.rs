@@ -1,8 +1,8 @@
 //! The thread of a node that keeps the index in the database up to date, when no other node is at it.
 //!
-//! It looks how far the index is whenever something was committed here and every [`GLANCE`]; who then gets the row of
-//! the state works one step on and lets go of it. A node that stops lets go with its connection, one that stands still when
-//! the server ends its transaction. It gives way to the receiving of its own node; closing or dropping the [`Search`] ends it.
+//! It looks how far the index is whenever something was committed here and every [`GLANCE`]; who then gets the row of the
+//! state works one step on and lets go of it. A node that stops lets go with its connection, one that stands still when the
+//! server ends its transaction. It gives way to the receiving of its own node; closing or dropping the [`Search`] ends it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, TransactionTrait};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::batch::{self, Done, Maker};
 use super::state::{Head, State, VERSION};
@@ -20,60 +20,47 @@ use crate::mail::query::{Seen, Spelling};
 use crate::store::cold::reader::Reader;
 use crate::store::config::Defaults;
 use crate::store::incoming::Incoming;
-use crate::store::search::pace::{self, Pace};
-use crate::store::search::{Kept, Progress, Run, Search, metrics as names};
+use crate::store::search::pace::Pace;
+use crate::store::search::thread::{self, PAUSE, Turns};
+use crate::store::search::{Kept, Progress, Search, metrics as names};
 use crate::store::source::Source;
 
 /// Between two looks at what other nodes did.
 const GLANCE: Duration = Duration::from_millis(250);
 /// After a commit here: more events in one step are less work each.
 const LINGER: Duration = Duration::from_millis(50);
-/// Looks for waiting deliveries.
-const BUSY: Duration = Duration::from_millis(5);
-/// Before what failed is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Said to MySQL, which knows no limit for idle transactions: a node that stands still loses its connection.
 const IDLE: &str = "SET SESSION wait_timeout = 30";
 /// Rows removed before FULLTEXT, which keeps their words, is made anew; and not before there are as many as are left.
 const TIDY: i64 = 100_000;
 
 /// What the indexer needs of the store.
-#[derive(Clone)]
-pub struct Around {
+pub struct Surroundings {
     pub source: Source,
     pub spelling: Spelling,
     pub lineage: u32,
     pub defaults: Defaults,
-    /// Deliveries that wait for the writers.
-    pub queues: Vec<mpsc::WeakSender<Incoming>>,
     pub progress: Arc<Progress>,
     /// Reads bodies that moved to object storage.
     pub cold: Reader,
 }
 
-/// Starts the indexer.
+/// Starts the indexer; `queues` has the deliveries that wait for the writers.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(around: Around) -> std::io::Result<Search> {
-    crate::store::search::metrics::describe();
-    let (run, told) = watch::channel(Run::On);
-    let (progress, spelling) = (around.progress.clone(), around.spelling);
-    let Around { lineage, defaults, cold, .. } = around.clone();
-    let maker = Maker { spelling, lineage, defaults, seen: Seen::default(), cold };
-    let mut indexer = Indexer { around, told, pace: Pace::default(), maker };
-    let thread = std::thread::Builder::new().name("store-indexer".into()).spawn(move || {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(indexer.run()),
-            Err(error) => tracing::error!(%error, "the indexer cannot run"),
-        }
-    })?;
-    Ok(Search { progress, kept: Kept::Table(spelling), run, thread: parking_lot::Mutex::new(Some(thread)) })
+pub fn start(around: Surroundings, queues: Vec<mpsc::WeakSender<Incoming>>) -> std::io::Result<Search> {
+    let Surroundings { source, spelling, lineage, defaults, progress, cold } = around;
+    thread::start(queues, progress.clone(), Kept::Table(spelling), move |turns| {
+        let maker = Maker { spelling, lineage, defaults, seen: Seen::default(), cold };
+        Indexer { source, progress, turns, pace: Pace::default(), maker }.run()
+    })
 }
 
 struct Indexer {
-    around: Around,
-    told: watch::Receiver<Run>,
+    source: Source,
+    progress: Arc<Progress>,
+    turns: Turns,
     pace: Pace,
     maker: Maker,
 }
@@ -87,49 +74,45 @@ enum Next {
 }
 
 impl Indexer {
-    async fn run(&mut self) {
-        let mut told = self.told.clone();
-        while self.on() {
+    async fn run(mut self) {
+        let mut turns = self.turns.clone();
+        while turns.on() {
             let following = AssertUnwindSafe(self.follow()).catch_unwind();
             let outcome = tokio::select! {
                 outcome = following => outcome,
                 // A step that is given up leaves nothing.
-                _ = told.wait_for(|run| *run != Run::On) => return,
+                () = turns.stopped() => return,
             };
             match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the search index falls behind; it is tried again"),
                 Err(_) => tracing::error!("the indexer panicked and starts again"),
             }
-            self.rest(PAUSE).await;
+            turns.rest(PAUSE).await;
         }
     }
 
     /// Follows the stream until something fails.
     async fn follow(&mut self) -> Result<(), DbErr> {
-        let db = self.around.source.writing().await?;
+        let db = self.source.writing().await?;
         if let Some(obstacle) = words::obstacle(&db).await? {
             tracing::error!(%obstacle, "messages are searched one by one");
-            self.around.progress.damaged.store(true, Ordering::Release);
-            return self.never().await;
+            self.progress.damaged.store(true, Ordering::Release);
+            self.turns.stopped().await;
+            return Ok(());
         }
         loop {
             let began = Instant::now();
             match self.step(&db).await? {
-                Next::On => self.give_way(began.elapsed()).await,
+                Next::On => self.turns.give_way(began.elapsed()).await,
                 Next::Wait => self.wait().await,
             }
         }
     }
 
-    async fn never(&mut self) -> Result<(), DbErr> {
-        let _ = self.told.wait_for(|run| *run != Run::On).await;
-        Ok(())
-    }
-
     /// Looks how far the index is, and takes the next events in if there are any.
     async fn step(&mut self, db: &DatabaseConnection) -> Result<Next, DbErr> {
-        let progress = &self.around.progress;
+        let progress = &self.progress;
         // Read before the head: all of these are in it.
         let committed = i64::try_from(progress.committed.load(Ordering::Acquire)).unwrap_or(i64::MAX);
         let (state, head) = State::beside(db).await?;
@@ -182,42 +165,11 @@ impl Indexer {
         Ok(done)
     }
 
-    /// Rests while deliveries wait for the writers.
-    async fn give_way(&mut self, worked: Duration) {
-        let began = Instant::now();
-        let most = pace::rest(worked, self.around.progress.lag());
-        while self.on() && self.busy() && began.elapsed() < most {
-            self.rest(BUSY).await;
-        }
-    }
-
-    fn busy(&self) -> bool {
-        let queues = self.around.queues.iter().filter_map(mpsc::WeakSender::upgrade);
-        queues.into_iter().any(|queue| queue.capacity() < queue.max_capacity())
-    }
-
     /// Waits for a commit here, and a moment for more; or for what others may have done.
     async fn wait(&mut self) {
-        let progress = self.around.progress.clone();
-        let woken = tokio::select! {
-            () = progress.wake.notified() => true,
-            () = tokio::time::sleep(GLANCE) => false,
-            _ = self.told.wait_for(|run| *run != Run::On) => false,
-        };
-        if woken {
-            self.rest(LINGER).await;
+        if tokio::time::timeout(GLANCE, self.turns.committed()).await == Ok(true) {
+            self.turns.rest(LINGER).await;
         }
-    }
-
-    async fn rest(&mut self, time: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            _ = self.told.wait_for(|run| *run != Run::On) => {}
-        }
-    }
-
-    fn on(&self) -> bool {
-        *self.told.borrow() == Run::On && self.told.has_changed().is_ok()
     }
 }
 
@@ -233,8 +185,8 @@ fn begin(state: &mut State, head: Head) {
     *state = State { version: VERSION, position: head.stamp, walk: Some((0, 0)), ..*state };
 }
 
-/// FULLTEXT keeps the words of what was removed and passes over them; the table is written anew once they are the larger part.
-/// Searches go on meanwhile.
+/// FULLTEXT keeps the words of what was removed and passes over them; the table is written anew once they are the larger
+/// part. Searches go on meanwhile.
 async fn tidy(db: &DatabaseConnection, state: State) -> Result<(), DbErr> {
     if db.get_database_backend() == DbBackend::MySql {
         if state.removed < words::about(db).await? {

@@ -1,0 +1,88 @@
+//! The one row of `meta`: read, and made or brought up to date when a store is opened.
+
+use entity::{mailbox, meta};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+};
+
+use super::columns;
+use super::config::{Config, Defaults};
+use super::writer::transaction::Head;
+
+/// The row; none in a database that no store was opened in.
+pub async fn find<C: ConnectionTrait>(db: &C) -> Result<Option<meta::Model>, DbErr> {
+    meta::Entity::find_by_id(1).one(db).await
+}
+
+/// The row of an open store.
+///
+/// # Errors
+/// `RecordNotFound` where there is none.
+pub async fn row<C: ConnectionTrait>(db: &C) -> Result<meta::Model, DbErr> {
+    find(db).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))
+}
+
+/// What holds for mailboxes, with the lifetime that the `due` times were reckoned with, whatever the settings are now.
+pub fn defaults(row: &meta::Model, config: &Config) -> Defaults {
+    let ttl = columns::unsigned(row.message_ttl);
+    let message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
+    Defaults { message_ttl, ..config.defaults }
+}
+
+/// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
+pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
+    migration::up(db).await?;
+    let now = crate::clock::now_micros();
+    let ttl = config.defaults.message_ttl.map_or(0, columns::micros);
+    let lineage = || i64::from(rand::random::<u32>().max(1));
+    let found = find(db).await?;
+    let row = match found.clone() {
+        Some(row) if !row.restored => row,
+        Some(row) => meta::Model { lineage: lineage(), restored: false, ..row },
+        None => meta::Model {
+            id: 1,
+            lineage: lineage(),
+            stamp: now,
+            stream_floor: 0,
+            next_mailbox: 1,
+            message_ttl: ttl,
+            restored: false,
+        },
+    };
+    if row.message_ttl != ttl {
+        // Another default moves the ends of these; retention looks at each of them and reckons anew.
+        mailbox::Entity::update_many()
+            .col_expr(mailbox::Column::Due, Expr::value(0))
+            .filter(mailbox::Column::MessageTtl.is_null())
+            .filter(mailbox::Column::Messages.gt(0))
+            .exec(db)
+            .await?;
+    }
+    let row = meta::Model { message_ttl: ttl, ..row };
+    match found {
+        // Only these: another node may be giving stamps.
+        Some(_) => {
+            meta::Entity::update_many()
+                .col_expr(meta::Column::MessageTtl, Expr::value(row.message_ttl))
+                .col_expr(meta::Column::Lineage, Expr::value(row.lineage))
+                .col_expr(meta::Column::Restored, Expr::value(row.restored))
+                .exec(db)
+                .await?;
+        }
+        None => drop(meta::Entity::insert(row.clone().into_active_model()).exec_without_returning(db).await?),
+    }
+    Ok(Head { row, writer: None })
+}
+
+/// Does what one node at a time may do on a database server.
+pub async fn locked<T>(db: &DatabaseConnection, work: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    let (lock, unlock) = match db.get_database_backend() {
+        DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
+        _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
+    };
+    db.execute_unprepared(lock).await?;
+    let done = work.await;
+    db.execute_unprepared(unlock).await?;
+    done
+}
