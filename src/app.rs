@@ -110,6 +110,7 @@ impl App {
             store: store.clone(),
             inbound: inbound.clone(),
             limits: limits.clone(),
+            secret: store.secret().await?,
             smtp: smtp_addresses.clone(),
         };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;

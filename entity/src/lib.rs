@@ -10,4 +10,5 @@ pub mod mailbox;
 pub mod message;
 pub mod meta;
 pub mod object;
+pub mod secret;
 pub mod segment;

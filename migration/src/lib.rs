@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 mod m0001_store;
 mod m0002_search;
 mod m0003_cold;
+mod m0004_secret;
 
 /// All migrations in order.
 pub struct Migrator;
@@ -13,7 +14,12 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_store::Migration), Box::new(m0002_search::Migration), Box::new(m0003_cold::Migration)]
+        vec![
+            Box::new(m0001_store::Migration),
+            Box::new(m0002_search::Migration),
+            Box::new(m0003_cold::Migration),
+            Box::new(m0004_secret::Migration),
+        ]
     }
 }
 

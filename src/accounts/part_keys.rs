@@ -4,15 +4,13 @@
 //! anyone once remote images are shown (`img[src*="ab"]{background:url(…)}`). So no token is ever written into a page:
 //! a key opens nothing that whoever sent the message does not have already.
 //!
-//! Called by `web`. A key is HMAC-SHA-256 (RFC 2104) over mailbox, message and end, under a secret of this process: it
-//! ends with the process, and another node does not know it. Nothing is stored.
+//! Called by `web`. A key is HMAC-SHA-256 (RFC 2104) over mailbox, message and end, under the secret that all nodes of an
+//! installation share: whatever node a browser asks for a picture opens it. No key is stored.
 
 use hmac::{Hmac, KeyInit, Mac};
-use rand::TryRngCore;
-use rand::rngs::OsRng;
 use sha2::Sha256;
 
-use super::tokens::{self, NoRandomness};
+use super::tokens;
 use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;
 use crate::mail::time::Timestamp;
@@ -24,11 +22,13 @@ const STEPS: u64 = 3;
 
 /// What is signed begins with this, so that no other use of the secret could ever mean the same.
 const PURPOSE: &[u8] = b"mailroom attachments 1\0";
+/// The same for what tells one secret from another in a name that anybody may see.
+const EDITION: &[u8] = b"mailroom edition 1\0";
 
 /// Makes and checks keys.
 pub struct PartKeys {
     secret: [u8; 32],
-    generation: u64,
+    edition: String,
 }
 
 /// A key to write into a page.
@@ -36,19 +36,20 @@ pub struct PartKeys {
 pub struct PartKey {
     /// `<end in seconds>.<HMAC in URL-safe base64>`: needs no escaping in a query string.
     pub key: String,
-    /// Differs where the key differs because time went on or another process made it. Opens nothing.
+    /// Differs where the key differs because time went on or the secret is another. Opens nothing.
     pub edition: String,
 }
 
 impl PartKeys {
-    /// A new secret.
-    ///
-    /// # Errors
-    /// When the system's random source fails.
-    pub fn new() -> Result<Self, NoRandomness> {
-        let mut secret = [0u8; 32];
-        OsRng.try_fill_bytes(&mut secret).map_err(|_| NoRandomness)?;
-        Ok(Self { secret, generation: OsRng.try_next_u64().map_err(|_| NoRandomness)? })
+    /// Under this secret.
+    #[must_use]
+    pub fn new(secret: [u8; 32]) -> Self {
+        let mut edition = String::new();
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&secret) {
+            mac.update(EDITION);
+            tokens::base64url(mac.finalize().into_bytes().get(..8).unwrap_or_default(), &mut edition);
+        }
+        Self { secret, edition }
     }
 
     /// The key for the attachments of this message.
@@ -59,7 +60,7 @@ impl PartKeys {
         if let Some(mac) = self.mac(mailbox, id, end) {
             tokens::base64url(&mac.finalize().into_bytes(), &mut key);
         }
-        PartKey { key, edition: format!("{:x}-{end:x}", self.generation) }
+        PartKey { key, edition: format!("{}-{end:x}", self.edition) }
     }
 
     /// Whether `key` opens the attachments of this message now. Takes the same time for any wrong one.
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_key_opens_its_own_message_for_an_hour() {
-        let keys = PartKeys::new().unwrap();
+        let keys = PartKeys::new([1; 32]);
         let (own, other) = (MailboxKey::from_stored("a@x.test"), MailboxKey::from_stored("b@x.test"));
         let (id, later) = (DeliveryId::new(NOW), DeliveryId::new(NOW));
         let made = keys.make(&own, id, NOW);
@@ -109,12 +110,13 @@ mod tests {
         assert!(!keys.opens(&made.key, &own, id, at(2)), "it ends");
         assert!(!keys.opens(&made.key, &other, id, NOW), "another mailbox");
         assert!(!keys.opens(&made.key, &own, later, NOW), "another message");
-        assert!(!PartKeys::new().unwrap().opens(&made.key, &own, id, NOW), "another process");
+        assert!(PartKeys::new([1; 32]).opens(&made.key, &own, id, NOW), "another node");
+        assert!(!PartKeys::new([2; 32]).opens(&made.key, &own, id, NOW), "another installation");
     }
 
     #[test]
     fn a_key_cannot_be_altered() {
-        let keys = PartKeys::new().unwrap();
+        let keys = PartKeys::new([1; 32]);
         let (own, id) = (MailboxKey::from_stored("a@x.test"), DeliveryId::new(NOW));
         let key = keys.make(&own, id, NOW).key;
         assert!(key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{key}");
@@ -132,11 +134,12 @@ mod tests {
 
     #[test]
     fn a_page_stays_the_same_for_half_an_hour() {
-        let keys = PartKeys::new().unwrap();
+        let keys = PartKeys::new([1; 32]);
         let (own, id) = (MailboxKey::from_stored("a@x.test"), DeliveryId::new(NOW));
         let soon = Timestamp(NOW.0 + 60_000_000);
         assert_eq!(keys.make(&own, id, NOW), keys.make(&own, id, soon));
         assert_ne!(keys.make(&own, id, NOW).edition, keys.make(&own, id, at(1)).edition);
-        assert_ne!(keys.make(&own, id, NOW).edition, PartKeys::new().unwrap().make(&own, id, NOW).edition);
+        assert_ne!(keys.make(&own, id, NOW).edition, PartKeys::new([2; 32]).make(&own, id, NOW).edition);
+        assert_eq!(keys.make(&own, id, NOW), PartKeys::new([1; 32]).make(&own, id, NOW));
     }
 }

@@ -66,6 +66,8 @@ pub struct Content {
     pub store: Store,
     pub inbound: Inbound,
     pub limits: Limits,
+    /// What keys of attachments are signed with.
+    pub secret: [u8; 32],
     /// Addresses that SMTP listens on.
     pub smtp: Vec<SocketAddr>,
 }
@@ -105,7 +107,7 @@ impl Web {
             config: Arc::new(http.clone()),
             smtp: content.smtp.into(),
             limits: content.limits.clone(),
-            part_keys: Arc::new(PartKeys::new().map_err(std::io::Error::other)?),
+            part_keys: Arc::new(PartKeys::new(content.secret)),
             leaving: Arc::clone(&leaving),
             stopping: stops.clone(),
         };

@@ -6,9 +6,9 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
 };
 
-use super::columns;
 use super::config::{Config, Defaults};
 use super::writer::transaction::Head;
+use super::{columns, secret};
 
 /// The row; none in a database that no store was opened in.
 pub async fn find<C: ConnectionTrait>(db: &C) -> Result<Option<meta::Model>, DbErr> {
@@ -33,6 +33,7 @@ pub fn defaults(row: &meta::Model, config: &Config) -> Defaults {
 /// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
 pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
     migration::up(db).await?;
+    secret::ensure(db).await?;
     let now = crate::clock::now_micros();
     let ttl = config.defaults.message_ttl.map_or(0, columns::micros);
     let lineage = || i64::from(rand::random::<u32>().max(1));

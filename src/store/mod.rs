@@ -40,6 +40,7 @@ mod recent;
 pub mod replay;
 pub(crate) mod replicas;
 pub mod search;
+mod secret;
 pub(crate) mod source;
 pub(crate) mod space;
 mod stream;

