@@ -8,6 +8,7 @@
 //! transaction at a time; [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read; [`cache`] keeps first
 //! pages, [`pages`] where other nodes write too, [`tokens`] what tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
+mod alone;
 pub mod backup;
 pub mod bodies;
 pub mod cache;

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use entity::{mailbox, meta};
 use parking_lot::Mutex;
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-};
+use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, QueryFilter};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
+use super::alone::{Purpose, locked};
 use super::bodies::segment;
 use super::cache::ListCache;
 use super::cold::reader::Reader;
@@ -72,8 +71,8 @@ impl Store {
         let failed = |error| OpenError::Server { place: source.to_string(), error };
         let cold = Cold::open(&config.cold)?;
         let db = source.session().await.map_err(failed)?;
-        engine::check_packet(&db, config).await?;
-        let head = locked(&db, prepare(&db, config)).await.map_err(failed)?;
+        engine::check_packet(&db, &source, config).await?;
+        let head = locked(&db, Purpose::Open, prepare(&db, config)).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
@@ -325,21 +324,6 @@ where
     });
     spawned.map_err(|error| DbErr::Custom(format!("the writer's thread: {error}")))?;
     started.await.unwrap_or_else(|_| Err(DbErr::Custom("the writer could not start".into())))
-}
-
-/// Does what one node at a time may do on a database server.
-pub(super) async fn locked<T>(
-    db: &DatabaseConnection,
-    work: impl Future<Output = Result<T, DbErr>>,
-) -> Result<T, DbErr> {
-    let (lock, unlock) = match db.get_database_backend() {
-        DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
-        _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
-    };
-    db.execute_unprepared(lock).await?;
-    let done = work.await;
-    db.execute_unprepared(unlock).await?;
-    done
 }
 
 /// What the writer's thread begins with.

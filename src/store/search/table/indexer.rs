@@ -32,8 +32,6 @@ const LINGER: Duration = Duration::from_millis(50);
 const BUSY: Duration = Duration::from_millis(5);
 /// Before what failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Said to MySQL, which knows no limit for idle transactions: a node that stands still loses its connection.
-const IDLE: &str = "SET SESSION wait_timeout = 30";
 /// Rows removed before FULLTEXT, which keeps their words, is made anew; and not before there are as many as are left.
 const TIDY: i64 = 100_000;
 
@@ -140,9 +138,6 @@ impl Indexer {
             return Ok(Next::Wait);
         }
         let began = Instant::now();
-        if db.get_database_backend() == DbBackend::MySql {
-            db.execute_unprepared(IDLE).await?;
-        }
         let tx = db.begin().await?;
         let Some(mut state) = State::lock(&tx).await? else { return Ok(Next::Wait) };
         let (_, head) = State::beside(&tx).await?;
