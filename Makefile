@@ -1,5 +1,7 @@
 # make run            build and start everything on loopback
 # make test           format, lints, unit, integration, deployment and browser tests; does its own set-up
+# make test-mysql MAILROOM_TEST_MYSQLD=/usr/sbin/mysqld
+#                     what runs on MariaDB, on a MySQL that you bring (scripts/mysql.sh says what it needs)
 # make test-capacity  what things cost at 1, 2 and 4 nodes, 100,000 WebSocket clients; writes docs/capacity-measured.md
 # make bench          measure, write docs/benchmarks.md
 # make bench-servers  the same on PostgreSQL and with several nodes, docs/benchmarks-servers.md
@@ -11,7 +13,7 @@ CARGO ?= cargo
 NPM ?= npm
 E2E = tests/e2e
 
-.PHONY: help run build test test-capacity bench bench-servers fmt setup setup-bench lint unit check-js browser
+.PHONY: help run build test test-mysql test-capacity bench bench-servers fmt setup setup-bench lint unit check-js browser
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,6 +29,9 @@ fmt:
 
 test:
 	@scripts/test.sh
+
+test-mysql:
+	@scripts/mysql.sh
 
 bench: setup-bench
 	$(CARGO) build --release --bin mailroom --example constant

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Runs the integration suite with the store on a database server, and a Redis beside it: scripts/engine.sh postgres|mariadb [TEST...]
+# Runs the integration suite with the store on a database server, and a Redis beside it: scripts/engine.sh postgres|mariadb|mysql [TEST...]
+# mysql is the mysqld that MAILROOM_TEST_MYSQLD names: scripts/mysql.sh.
 # What is about files of the store is left out by name, and said.
 set -eu
 cd "$(dirname "$0")/.."
 
-engine=${1:?which engine: postgres or mariadb}
+engine=${1:?which engine: postgres, mariadb or mysql}
 shift
 list=tests/it/files_only.txt
 skips=

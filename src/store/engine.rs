@@ -110,12 +110,9 @@ async fn look(db: &DatabaseConnection, config: &Config) -> Result<Engine, DbErr>
     let theirs = whole(db, clock).await?;
     let round_trip = began.elapsed();
     let middle = before + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
-    let (limit, connected) = match postgres {
-        true => ("SELECT current_setting('max_connections')", "SELECT CAST(count(*) AS TEXT) FROM pg_stat_activity"),
-        false => (
-            "SELECT CAST(@@max_connections AS CHAR)",
-            "SELECT CAST(count(*) AS CHAR) FROM information_schema.processlist",
-        ),
+    let limit = match postgres {
+        true => "SELECT current_setting('max_connections')",
+        false => "SELECT CAST(@@max_connections AS CHAR)",
     };
     let tables = match postgres {
         true => {
@@ -132,7 +129,7 @@ async fn look(db: &DatabaseConnection, config: &Config) -> Result<Engine, DbErr>
         version,
         durable: durable(db, kind).await?,
         max_connections: whole(db, limit).await?,
-        connected: whole(db, connected).await?,
+        connected: connected(db).await?,
         needed: u64::from(config.database.read_connections) + WRITERS as u64 * u64::from(WRITING),
         packet: packet(db).await?,
         packet_needed: packet_needed(config),
@@ -140,6 +137,17 @@ async fn look(db: &DatabaseConnection, config: &Config) -> Result<Engine, DbErr>
         round_trip,
         migrated: whole(db, tables).await? > 0,
     })
+}
+
+/// Connections of everybody: a list of them would show a user without further rights its own alone on MySQL.
+async fn connected(db: &DatabaseConnection) -> Result<u64, DbErr> {
+    let (text, column) = match db.get_database_backend() {
+        DbBackend::Postgres => ("SELECT CAST(count(*) AS TEXT) FROM pg_stat_activity", 0),
+        _ => ("SHOW GLOBAL STATUS LIKE 'Threads_connected'", 1),
+    };
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), text)).await?;
+    let said: String = row.ok_or_else(|| DbErr::RecordNotFound(text.to_owned()))?.try_get_by_index(column)?;
+    said.parse().map_err(|_| DbErr::Custom(format!("{said:?} is no number: {text}")))
 }
 
 async fn durable(db: &DatabaseConnection, kind: Kind) -> Result<Vec<(&'static str, String)>, DbErr> {

@@ -75,15 +75,3 @@ pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, D
     }
     Ok(Head { row, writer: None })
 }
-
-/// Does what one node at a time may do on a database server.
-pub async fn locked<T>(db: &DatabaseConnection, work: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-    let (lock, unlock) = match db.get_database_backend() {
-        DbBackend::Postgres => ("SELECT pg_advisory_lock(7233451)", "SELECT pg_advisory_unlock(7233451)"),
-        _ => ("SELECT GET_LOCK('mailroom', 60)", "SELECT RELEASE_LOCK('mailroom')"),
-    };
-    db.execute_unprepared(lock).await?;
-    let done = work.await;
-    db.execute_unprepared(unlock).await?;
-    done
-}

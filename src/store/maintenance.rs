@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sea_orm::{ConnectionTrait, DbErr};
 
+use super::alone::{Purpose, locked};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::source::Source;
@@ -28,7 +29,7 @@ impl Store {
         if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
             let error = |error| OpenError::Server { place: source.to_string(), error };
             let db = source.session().await.map_err(error)?;
-            head::locked(&db, migration::up(&db)).await.map_err(error)?;
+            locked(&db, Purpose::Open, migration::up(&db)).await.map_err(error)?;
             db.close().await.map_err(error)?;
             return Ok(source.to_string());
         }

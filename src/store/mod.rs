@@ -9,6 +9,7 @@
 //! [`recent`] and [`stream`] on a server; [`cache`] keeps first pages, [`pages`] where other nodes write too, [`tokens`] what
 //! tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
+mod alone;
 pub mod backup;
 pub mod bodies;
 mod bounds;

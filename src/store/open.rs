@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::Semaphore;
 
+use super::alone::{Purpose, locked};
 use super::bodies::segment;
 use super::cache::ListCache;
 use super::cold::reader::Reader;
@@ -67,7 +68,7 @@ impl Store {
         let cold = Cold::open(&config.cold)?;
         let db = source.session().await.map_err(failed)?;
         engine::check_packet(&db, &source, config).await?;
-        let head = head::locked(&db, head::prepare(&db, config)).await.map_err(failed)?;
+        let head = locked(&db, Purpose::Open, head::prepare(&db, config)).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sea_orm::sqlx::error::DatabaseError;
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::{ConnectOptions as _, Connection, Executor as _};
 use sea_orm::{
@@ -23,11 +24,19 @@ pub(super) const WRITING: u32 = 2;
 const ACQUIRE: Duration = Duration::from_secs(5);
 /// A connection that nobody used for so long is tried first: the server may have gone and come back meanwhile.
 const RESTED: Duration = Duration::from_secs(1);
-/// Said to MariaDB as it stands there; MySQL knows no limit for idle transactions and passes over it.
-const MARIADB_SESSION: &str = "SET SESSION idle_write_transaction_timeout = 10";
-const MYSQL_SESSION: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15";
-/// MariaDB calls it otherwise.
-const MARIADB_ISOLATION: &str = "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15";
+/// A writer's connection that nobody used for so long is given back.
+const UNUSED: Duration = Duration::from_secs(5);
+/// For every connection of MySQL. It reckons the sizes of tables anew once a day unless it is told otherwise.
+const MYSQL: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, \
+                     information_schema_stats_expiry = 0";
+/// For those of MySQL that write: it has no limit for transactions that stand still, but ends connections that nobody speaks
+/// on, in a transaction or not.
+const MYSQL_IDLE: &str = "SET SESSION wait_timeout = 10, net_read_timeout = 10";
+/// For every connection of MariaDB; from 11.1 on it has MySQL's name for the isolation.
+const MARIADB: [&str; 2] = [
+    "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, idle_write_transaction_timeout = 10",
+    "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, idle_write_transaction_timeout = 10",
+];
 
 /// Where connections come from.
 #[derive(Clone, Debug)]
@@ -80,12 +89,16 @@ impl Source {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// One connection, for what is of one session.
+    /// One connection, for what is of one session: it is kept however long nobody uses it.
     ///
     /// # Errors
     /// When it cannot be made.
     pub async fn session(&self) -> Result<DatabaseConnection, DbErr> {
-        self.reading(1).await
+        match self {
+            Self::File(path) => connect::reading(path, 1).await,
+            Self::Postgres(url) => postgres(url, postgres_pool(1, ACQUIRE).idle_timeout(None).max_lifetime(None)).await,
+            Self::MySql(url) => mysql(url, mysql_pool(1, ACQUIRE, false).idle_timeout(None).max_lifetime(None)).await,
+        }
     }
 
     /// The connection of a writer.
@@ -95,8 +108,8 @@ impl Source {
     pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::writing(path).await,
-            Self::Postgres(url) => postgres(url, WRITING).await,
-            Self::MySql(url) => mysql(url, WRITING).await,
+            Self::Postgres(url) => postgres(url, postgres_pool(WRITING, ACQUIRE)).await,
+            Self::MySql(url) => mysql(url, mysql_pool(WRITING, ACQUIRE, true).idle_timeout(UNUSED)).await,
         }
     }
 
@@ -109,7 +122,7 @@ impl Source {
                 Some(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
             }
             Self::MySql(url) => {
-                let pool = mysql_pool(connections, patience).connect_lazy_with(mysql_options(url));
+                let pool = mysql_pool(connections, patience, false).connect_lazy_with(mysql_options(url));
                 Some(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
             }
         }
@@ -122,8 +135,8 @@ impl Source {
     pub async fn reading(&self, connections: u32) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::reading(path, connections).await,
-            Self::Postgres(url) => postgres(url, connections).await,
-            Self::MySql(url) => mysql(url, connections).await,
+            Self::Postgres(url) => postgres(url, postgres_pool(connections, ACQUIRE)).await,
+            Self::MySql(url) => mysql(url, mysql_pool(connections, ACQUIRE, false)).await,
         }
     }
 }
@@ -177,8 +190,8 @@ fn postgres_pool(connections: u32, patience: Duration) -> PgPoolOptions {
     })
 }
 
-async fn postgres(url: &Url<PgConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let pool = postgres_pool(connections, ACQUIRE).connect_with(postgres_options(url)).await.map_err(connect_error)?;
+async fn postgres(url: &Url<PgConnectOptions>, pool: PgPoolOptions) -> Result<DatabaseConnection, DbErr> {
+    let pool = pool.connect_with(postgres_options(url)).await.map_err(connect_error)?;
     Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
 }
 
@@ -186,25 +199,55 @@ fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
     url.options.clone().statement_cache_capacity(200).disable_statement_logging()
 }
 
-fn mysql_pool(connections: u32, patience: Duration) -> MySqlPoolOptions {
+fn mysql_pool(connections: u32, patience: Duration, writes: bool) -> MySqlPoolOptions {
     let options = MySqlPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
     let options = options.test_before_acquire(false).before_acquire(|connection, known| {
         Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
     });
-    options.after_connect(|connection, _| {
+    options.after_connect(move |connection, _| {
         Box::pin(async move {
-            if connection.execute(MYSQL_SESSION).await.is_err() {
-                connection.execute(MARIADB_ISOLATION).await?;
+            if say(connection, MYSQL).await? {
+                return if writes { connection.execute(MYSQL_IDLE).await.map(drop) } else { Ok(()) };
             }
-            let _ = connection.execute(MARIADB_SESSION).await;
-            Ok(())
+            match say(connection, MARIADB[0]).await? {
+                true => Ok(()),
+                false => connection.execute(MARIADB[1]).await.map(drop),
+            }
         })
     })
 }
 
-async fn mysql(url: &Url<MySqlConnectOptions>, connections: u32) -> Result<DatabaseConnection, DbErr> {
-    let pool = mysql_pool(connections, ACQUIRE).connect_with(mysql_options(url)).await.map_err(connect_error)?;
+/// Changes settings of the session; false when the server does not have one of them.
+async fn say(connection: &mut MySqlConnection, text: &'static str) -> Result<bool, sea_orm::sqlx::Error> {
+    match connection.execute(text).await {
+        Ok(_) => Ok(true),
+        Err(sea_orm::sqlx::Error::Database(error)) if is_unknown(error.as_ref()) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The server has no setting of this name.
+fn is_unknown(error: &dyn DatabaseError) -> bool {
+    error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| error.number() == 1193)
+}
+
+async fn mysql(url: &Url<MySqlConnectOptions>, pool: MySqlPoolOptions) -> Result<DatabaseConnection, DbErr> {
+    let pool = pool.connect_with(mysql_options(url)).await.map_err(mysql_error)?;
     Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
+}
+
+/// Without TLS a password of MySQL 8 would have to be encrypted with a key that nobody vouches for.
+fn mysql_error(error: sea_orm::sqlx::Error) -> DbErr {
+    match error {
+        sea_orm::sqlx::Error::Configuration(why) if why.to_string().contains("RSA auth") => {
+            DbErr::Conn(RuntimeErr::Internal(
+                "the server takes this user's password (caching_sha2_password) over TLS only: leave ssl-mode=DISABLED out \
+                 of the URL, or switch TLS on in the server"
+                    .into(),
+            ))
+        }
+        other => connect_error(other),
+    }
 }
 
 fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {

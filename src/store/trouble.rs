@@ -3,8 +3,8 @@
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 
-/// Deadlock and lock wait timeout of MySQL.
-const MYSQL_CONFLICTS: [u16; 2] = [1213, 1205];
+/// Deadlock and lock wait timeout of MySQL, and a commit that its group replication found in conflict with another member's.
+const MYSQL_CONFLICTS: [u16; 3] = [1213, 1205, 3101];
 /// serialization_failure, deadlock_detected, lock_not_available of PostgreSQL.
 const POSTGRES_CONFLICTS: [&str; 3] = ["40001", "40P01", "55P03"];
 /// Table full, disk full, out of space.

@@ -112,17 +112,15 @@ async fn what_the_servers_own_tools_copy_is_whole() {
         let (address, script) = match engine {
             Engine::Postgres => (
                 postgres().address,
-                "pg_dump -Fc -h $0 -p $1 -U mailroom $2 > $4 && pg_restore -h $0 -p $1 -U mailroom -d $3 $4",
+                "pg_dump -Fc -h $0 -p $1 -U mailroom $2 > $4 && pg_restore -h $0 -p $1 -U mailroom -d $3 $4".to_owned(),
             ),
-            _ => (
-                mariadb().address,
-                "mariadb-dump --single-transaction --hex-blob -h $0 -P $1 -u mailroom $2 > $4 && mariadb -h $0 -P $1 -u mailroom $3 < $4",
-            ),
+            _ => (mariadb().address, mariadb().copying()),
         };
         let dump = place.path().join("dump");
         let done = Command::new("sh")
-            .args(["-ec", script, &address.ip().to_string(), &address.port().to_string(), &from.name, &to.name])
+            .args(["-ec", &script, &address.ip().to_string(), &address.port().to_string(), &from.name, &to.name])
             .arg(&dump)
+            .envs(mariadb().entry())
             .output()
             .unwrap();
         assert!(done.status.success(), "{}", said(&done));

@@ -25,6 +25,7 @@ mod limits;
 mod lives;
 mod mail_through;
 mod mime;
+mod mysql;
 mod nodes;
 mod nodes_agree;
 mod order;

@@ -27,7 +27,8 @@ async fn a_killed_postgres_has_what_was_committed() {
 #[tokio::test]
 async fn a_killed_mariadb_has_what_was_committed() {
     let mut mariadb = MariaDb::start();
-    mariadb.sql("", "CREATE DATABASE d; CREATE TABLE d.t (n int) ENGINE=InnoDB; INSERT INTO d.t VALUES (7)");
+    mariadb
+        .sql("", "CREATE DATABASE d; CREATE TABLE d.t (n int PRIMARY KEY) ENGINE=InnoDB; INSERT INTO d.t VALUES (7)");
     mariadb.restart().await;
     assert_eq!(mariadb.sql("d", "SELECT n FROM t"), "7");
     mariadb.stop();

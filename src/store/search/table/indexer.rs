@@ -29,8 +29,6 @@ use crate::store::source::Source;
 const GLANCE: Duration = Duration::from_millis(250);
 /// After a commit here: more events in one step are less work each.
 const LINGER: Duration = Duration::from_millis(50);
-/// Said to MySQL, which knows no limit for idle transactions: a node that stands still loses its connection.
-const IDLE: &str = "SET SESSION wait_timeout = 30";
 /// Rows removed before FULLTEXT, which keeps their words, is made anew; and not before there are as many as are left.
 const TIDY: i64 = 100_000;
 
@@ -123,9 +121,6 @@ impl Indexer {
             return Ok(Next::Wait);
         }
         let began = Instant::now();
-        if db.get_database_backend() == DbBackend::MySql {
-            db.execute_unprepared(IDLE).await?;
-        }
         let tx = db.begin().await?;
         let Some(mut state) = State::lock(&tx).await? else { return Ok(Next::Wait) };
         let (_, head) = State::beside(&tx).await?;

@@ -8,13 +8,14 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::{MariaDb, Postgres, Redis};
+use super::{MariaDb, Postgres, Redis, mysql};
 
 /// What a store keeps its rows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Sqlite,
     Postgres,
+    /// Or MySQL, where `MAILROOM_TEST_MYSQLD` names one.
     MariaDb,
 }
 
@@ -37,7 +38,11 @@ impl Engine {
             Err(_) | Ok("" | "sqlite") => Self::Sqlite,
             Ok("postgres") => Self::Postgres,
             Ok("mariadb") => Self::MariaDb,
-            Ok(other) => panic!("MAILROOM_TEST_ENGINE={other}: possible are sqlite, postgres and mariadb"),
+            Ok("mysql") => {
+                assert!(mysql::program().is_some(), "MAILROOM_TEST_MYSQLD does not say which mysqld");
+                Self::MariaDb
+            }
+            Ok(other) => panic!("MAILROOM_TEST_ENGINE={other}: possible are sqlite, postgres, mariadb and mysql"),
         }
     }
 
@@ -134,7 +139,7 @@ pub fn redis() -> &'static Redis {
     SHARED.get_or_init(Redis::start)
 }
 
-/// The MariaDB that all tests of this run share.
+/// The MariaDB (or MySQL) that all tests of this run share.
 pub fn mariadb() -> &'static MariaDb {
     static SHARED: OnceLock<MariaDb> = OnceLock::new();
     SHARED.get_or_init(MariaDb::start)
