@@ -78,7 +78,12 @@ async fn segments_of_deleted_mail_are_removed() {
 }
 
 pub async fn a_mailbox_of_100_000_messages_is_listed_by_pages(engine: Engine) {
-    let f = Fixture::on_with(engine, |config| config.database.queue = 10_000).await;
+    let f = Fixture::on_with(engine, |config| {
+        config.database.queue = 10_000;
+        // Nobody searches here, and to index this much takes longer than all else.
+        config.search.enabled = false;
+    })
+    .await;
     f.fill("a@x", 100_000).await;
     let mut request = request("a@x", 1_000);
     let mut seen = 0;
@@ -104,7 +109,7 @@ pub async fn a_mailbox_of_100_000_messages_is_listed_by_pages(engine: Engine) {
 
 #[tokio::test]
 async fn the_database_file_shrinks_when_mail_is_gone() {
-    let f = Fixture::new().await;
+    let f = Fixture::with(|config| config.search.enabled = false).await;
     f.fill("kept@x", 100).await;
     f.fill("gone@x", 20_000).await;
     f.store.delete_mailbox(&key("gone@x")).await.unwrap();
