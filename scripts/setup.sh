@@ -41,7 +41,8 @@ if [ "$purpose" = test ]; then
     need swaks swaks
     need_file python3-venv /usr/lib/python3*/ensurepip/__init__.py
     need strace strace
-    need util-linux unshare setsid setpriv
+    need util-linux unshare nsenter setsid setpriv prlimit
+    need mount mount
     need bash bash
     need_file postgresql /usr/lib/postgresql/*/bin/postgres
     need_file postgresql-client /usr/lib/postgresql/*/bin/psql
@@ -55,12 +56,9 @@ if [ "$purpose" = test ]; then
     need chromium chromium
     need nodejs node
     need npm npm
-    need nginx nginx
-    need_file libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
     need openssl openssl
     need prometheus promtool
     need docker-compose docker-compose
-    need_file python3-venv /usr/lib/python3*/ensurepip/__init__.py
     need_file python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
     need_file fonts-noto-cjk /usr/share/fonts/opentype/noto/NotoSansCJK*
     need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
@@ -70,6 +68,7 @@ if [ "$purpose" = bench ]; then
     need_file postgresql /usr/lib/postgresql/*/bin/postgres
     need_file postgresql-client /usr/lib/postgresql/*/bin/psql
     need redis-server redis-server
+    need iproute2 ss
 fi
 
 if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then

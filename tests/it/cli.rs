@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 fn mailroom(arguments: &[&str]) -> Output {
     with_environment(arguments, &[])
 }
@@ -191,7 +193,7 @@ fn log_of(data: &Path, during: impl FnOnce(&[String])) -> String {
         .unwrap();
     let said: Vec<_> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(|line| line.unwrap()).collect();
     during(&said);
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(child.wait().unwrap().success());
@@ -273,9 +275,8 @@ impl Running {
         BufReader::new(out).lines().take(5).map(|line| line.unwrap()).collect()
     }
 
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn exit_code(&mut self, within: Duration) -> Option<i32> {
@@ -316,7 +317,7 @@ fn serve_says_where_it_listens_holds_its_data_and_stops_in_order() {
         assert!(failure(&output).contains(data), "{}", failure(&output));
     }
 
-    server.signal("-TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
     assert_eq!(code(&mailroom(&["migrate", "--data", data])), 0);
 }
