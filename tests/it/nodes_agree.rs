@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use awc::http::StatusCode;
 use mailroom::cluster::redis::Servers;
 use mailroom::inbound::config::AccessMode;
+use mailroom::mail::units::Period;
 use serde_json::json;
 
 use crate::nodes::Nodes;
@@ -14,9 +15,16 @@ use crate::support::{Api, PATIENCE, TestServer, message, until};
 /// What no node may believe longer without asking the database.
 const BELIEF: Duration = Duration::from_secs(5);
 
+/// A page that Redis does not take in time is left out, by the default of 100 ms on a busy machine too.
+const PATIENT: Period = Period::secs(5);
+
 async fn with_redis(redis: &Redis) -> Nodes {
     let url = redis.url();
-    Nodes::start(Engine::Postgres, |config| config.redis.url = Servers::one(url.clone())).await
+    Nodes::start(Engine::Postgres, |config| {
+        config.redis.url = Servers::one(url.clone());
+        config.redis.timeout = PATIENT;
+    })
+    .await
 }
 
 /// A counter of `INFO stats`.
