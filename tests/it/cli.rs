@@ -259,10 +259,14 @@ struct Running {
 
 impl Running {
     fn start(data: &Path) -> Self {
+        Self::with_log(data, Stdio::null())
+    }
+
+    fn with_log(data: &Path, log: Stdio) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_mailroom"))
             .args(on_free_ports(data))
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         Self { child }
@@ -320,6 +324,17 @@ fn serve_says_where_it_listens_holds_its_data_and_stops_in_order() {
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
     assert_eq!(code(&mailroom(&["migrate", "--data", data])), 0);
+}
+
+/// A full disk under the log is no reason to stop.
+#[test]
+fn a_log_that_takes_nothing_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = Running::with_log(dir.path(), full.into());
+    assert_eq!(server.addresses().len(), 5);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
 }
 
 #[test]
