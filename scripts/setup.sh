@@ -41,7 +41,8 @@ if [ "$purpose" = test ]; then
     need swaks swaks
     need_file python3-venv /usr/lib/python3*/ensurepip/__init__.py
     need strace strace
-    need util-linux unshare setsid setpriv
+    need util-linux unshare nsenter setsid setpriv prlimit
+    need mount mount
     need bash bash
     need_file postgresql /usr/lib/postgresql/*/bin/postgres
     need_file postgresql-client /usr/lib/postgresql/*/bin/psql

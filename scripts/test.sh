@@ -17,12 +17,15 @@ failed=0
 format() { "$CARGO" fmt --all --check; }
 lint() { "$CARGO" clippy --workspace --all-targets -- -D warnings; }
 unit() { "$CARGO" test --workspace --lib --bins; }
-integration() { "$CARGO" build --bin mailroom && "$CARGO" test --test it -- --skip deploy::; }
+# Tests wait for servers more than they compute: four at once also where there are two cores.
+threads=$(nproc 2>/dev/null || echo 4)
+[ "$threads" -ge 4 ] || threads=4
+integration() { "$CARGO" build --bin mailroom && RUST_TEST_THREADS=$threads "$CARGO" test --test it -- --skip deploy::; }
 # What stands around the server: nginx before it, compose, Kubernetes, Prometheus. Two at a time: they restart servers under load.
 deploy() { "$CARGO" build --bin mailroom && "$CARGO" test --test it -- --test-threads 2 deploy::; }
 # The same suite once more with the store on a server. The store suite itself is part of the first run, on every engine.
-integration_postgres() { scripts/engine.sh postgres; }
-integration_mariadb() { scripts/engine.sh mariadb; }
+integration_postgres() { RUST_TEST_THREADS=$threads scripts/engine.sh postgres; }
+integration_mariadb() { RUST_TEST_THREADS=$threads scripts/engine.sh mariadb; }
 docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" "$CARGO" doc --workspace --no-deps --quiet; }
 javascript() { (cd tests/e2e && "$NPM" ci --no-audit --no-fund && "$NPM" run --silent check); }
 browser() {

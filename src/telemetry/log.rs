@@ -17,6 +17,8 @@ pub fn install(config: &LogConfig) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE)
+        // It would say on standard error that standard error cannot be written to, and panic in whoever logged.
+        .log_internal_errors(false)
         .with_target(true);
     let installed = if wants_json(config.format, std::io::stderr().is_terminal()) {
         base.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()

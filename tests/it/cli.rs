@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 fn mailroom(arguments: &[&str]) -> Output {
     with_environment(arguments, &[])
 }
@@ -191,7 +193,7 @@ fn log_of(data: &Path, during: impl FnOnce(&[String])) -> String {
         .unwrap();
     let said: Vec<_> = BufReader::new(child.stdout.take().unwrap()).lines().take(5).map(|line| line.unwrap()).collect();
     during(&said);
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(child.wait().unwrap().success());
@@ -257,10 +259,14 @@ struct Running {
 
 impl Running {
     fn start(data: &Path) -> Self {
+        Self::with_log(data, Stdio::null())
+    }
+
+    fn with_log(data: &Path, log: Stdio) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_mailroom"))
             .args(on_free_ports(data))
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         Self { child }
@@ -273,9 +279,8 @@ impl Running {
         BufReader::new(out).lines().take(5).map(|line| line.unwrap()).collect()
     }
 
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn exit_code(&mut self, within: Duration) -> Option<i32> {
@@ -316,9 +321,20 @@ fn serve_says_where_it_listens_holds_its_data_and_stops_in_order() {
         assert!(failure(&output).contains(data), "{}", failure(&output));
     }
 
-    server.signal("-TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
     assert_eq!(code(&mailroom(&["migrate", "--data", data])), 0);
+}
+
+/// A full disk under the log is no reason to stop.
+#[test]
+fn a_log_that_takes_nothing_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = Running::with_log(dir.path(), full.into());
+    assert_eq!(server.addresses().len(), 5);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(Duration::from_secs(30)), Some(0));
 }
 
 #[test]

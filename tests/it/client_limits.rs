@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::nodes::{Nodes, redis_is};
 use crate::support::servers::{Engine, Redis};
-use crate::support::{SmtpClient, TestServer, message};
+use crate::support::{PATIENCE, SmtpClient, TestServer, message};
 
 #[actix::test]
 async fn requests_over_the_limit_hear_429_and_when_to_come_back() {
@@ -125,6 +125,8 @@ async fn two_nodes_count_together_and_each_alone_without_redis() {
     let nodes = Nodes::start(Engine::Postgres, |config| {
         config.redis.url = Servers::one(url.clone());
         config.redis.reconcile = Period::secs(1);
+        // Whoever is not answered in time counts alone, by the default of 100 ms on a busy machine too.
+        config.redis.timeout = Period::secs(2);
         config.limits.requests = "1/h".parse().unwrap();
         config.limits.requests_burst = 20;
     })
@@ -145,7 +147,8 @@ async fn two_nodes_count_together_and_each_alone_without_redis() {
     let began = Instant::now();
     let alone = ask(60).await;
     assert_eq!(alone, 40, "each node its own burst");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Each of the sixty would wait its limit of 100 ms twice or more.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     redis.restart().await;
     for node in [&nodes.one, &nodes.two] {
         redis_is(node, true).await;
@@ -157,7 +160,7 @@ async fn two_nodes_count_together_and_each_alone_without_redis() {
 #[actix::test]
 async fn what_is_taken_ahead_is_bounded() {
     let redis = Redis::start();
-    let config = RedisConfig { url: Servers::one(redis.url()), ..RedisConfig::default() };
+    let config = RedisConfig { url: Servers::one(redis.url()), timeout: Period::secs(2), ..RedisConfig::default() };
     let limits = LimitsConfig { requests: "200/s".parse().unwrap(), requests_burst: 40, ..LimitsConfig::default() };
     let node = || {
         let handle = mailroom::cluster::redis::Redis::new(&config).unwrap().unwrap();
@@ -171,7 +174,9 @@ async fn what_is_taken_ahead_is_bounded() {
     let client: IpAddr = "192.0.2.1".parse().unwrap();
     let before: u64 = calls(&redis);
     let (began, mut admitted, mut asked) = (Instant::now(), 0_u64, 0_u64);
-    while began.elapsed() < Duration::from_millis(500) {
+    // At least half of what the rate allows by then; a busy machine may ask for it a little later.
+    while began.elapsed() < Duration::from_millis(500) || admitted < 90 {
+        assert!(began.elapsed() < PATIENCE, "{admitted} of {asked}");
         for limits in [&one, &two] {
             asked += 1;
             admitted += u64::from(limits.admit(Kind::Requests, client).await.is_ok());
@@ -179,7 +184,6 @@ async fn what_is_taken_ahead_is_bounded() {
     }
     let rate = 200 * u64::try_from(began.elapsed().as_millis()).unwrap() / 1_000;
     assert!(admitted <= 40 + rate + 20, "{admitted} of {asked}, {rate} by the rate");
-    assert!(admitted >= 40 + rate / 2, "{admitted} of {asked}, {rate} by the rate");
     let scripts = calls(&redis) - before;
     assert!(scripts < admitted / 3, "{scripts} questions for {admitted} of {asked}");
 }

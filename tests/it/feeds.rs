@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
 use crate::store_suite::support::{config, incoming, key, mail};
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 
 const ADDRESS: &str = "a@mailroom.test";
 
@@ -131,7 +131,7 @@ async fn a_feed_that_is_read_in_bursts_misses_nothing() {
     let mut readers = Vec::new();
     for seed in 0..READERS {
         let feed = world.inbound.feed(Scope::Mailbox(key(ADDRESS)).into(), None).await.unwrap();
-        readers.push(tokio::time::timeout(Duration::from_secs(30), read_in_bursts(feed, MAILS, seed)));
+        readers.push(tokio::time::timeout(PATIENCE * 2, read_in_bursts(feed, MAILS, seed)));
     }
     let sender = async {
         for n in 0..MAILS {
@@ -176,7 +176,7 @@ async fn who_comes_while_the_last_one_goes_is_told_what_happens() {
             tokio::join!(world.inbound.subscribe(&scope, gone), world.inbound.feed(scope.clone().into(), None));
         let mut feed = feed.unwrap();
         world.put(&address).await;
-        let heard = tokio::time::timeout(Duration::from_secs(5), feed.next()).await;
+        let heard = tokio::time::timeout(PATIENCE, feed.next()).await;
         assert!(matches!(heard, Ok(Ok(FeedItem::Event(_)))), "round {round}: {heard:?}");
     }
     world.end().await;
@@ -235,7 +235,7 @@ async fn a_mailbox_that_was_to_be_retired_and_is_followed_is_told_what_it_missed
     addr.send(Unsubscribe(SubscriptionId::next())).await.unwrap();
     world.put(ADDRESS).await;
     registry_stopped.send(()).unwrap();
-    let push = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
+    let push = tokio::time::timeout(PATIENCE, told.recv()).await;
     assert!(matches!(push, Ok(Some(Push::Event(..)))), "{push:?}");
     home.stop();
     other.stop();

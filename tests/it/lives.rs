@@ -105,8 +105,11 @@ async fn followers_end_with_the_life_that_their_token_opens() {
 async fn a_life_that_ends_by_its_time_ends_its_followers() {
     let server = closed_server().await;
     let api = server.api();
-    let first = make(&api, Some("2s")).await;
+    let first = make(&api, Some("1h")).await;
     let followers = Followers::of(&server, &first).await;
+    // Soon, but not before everybody follows.
+    let soon = api.with_token(&first).patch(&format!("/v1/mailboxes/{ADDRESS}"), json!({"ttl": "1s"})).await;
+    assert_eq!(soon.status, StatusCode::OK, "{}", soon.text());
     until("its time is over", || async {
         api.with_token(&first).get(&format!("/v1/mailboxes/{ADDRESS}")).await.status == StatusCode::NOT_FOUND
     })

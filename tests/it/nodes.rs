@@ -18,7 +18,8 @@ use crate::support::{Api, TestServer, message, until};
 const NEVER: Period = Period::secs(30);
 /// What no loss may exceed.
 const LOST: Duration = Duration::from_secs(30);
-const SOON: Duration = Duration::from_secs(2);
+/// Half of [`NEVER`]: what is heard within this time came over the bus, however busy the machine is.
+const SOON: Duration = Duration::from_secs(15);
 
 pub struct Nodes {
     pub one: TestServer,
@@ -102,16 +103,20 @@ async fn mail_in_at_one_node_is_pushed_at_the_other_in_order() {
     let nodes = Nodes::on_redis(&redis, NEVER).await;
     let mut socket = Socket::connect(nodes.two.app.http).await;
     socket.subscribe("ann@mailroom.test").await;
-    let all = names("over the bus", 0..20);
+    let (all, mut took) = (names("over the bus", 0..20), Vec::new());
     for (n, name) in all.iter().enumerate() {
         // Both write to the same mailbox, by turns.
         let node = if n % 2 == 0 { &nodes.one } else { &nodes.two };
         deliver(node, "ann@mailroom.test", std::slice::from_ref(name)).await;
+        let began = Instant::now();
         match socket.hear_within(SOON).await {
             Heard::Frame(frame) => assert_eq!(subject(&frame), *name),
             other => panic!("{other:?} instead of {name}"),
         }
+        took.push(began.elapsed());
     }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < Duration::from_secs(2), "{took:?}");
     // Changes and the end of a mailbox too.
     let list = nodes.one.api().json("/v1/mailboxes/ann@mailroom.test/messages").await;
     let id = list["items"][0]["id"].as_str().unwrap();
@@ -166,21 +171,25 @@ async fn survives(redis: &mut Redis, harm: impl AsyncFn(&mut Redis), mend: impl 
     let mut all = Socket::connect(nodes.two.app.http).await;
     all.subscribe("*").await;
     let before = names("before", 0..5);
+    let began = Instant::now();
     deliver(&nodes.one, "ann@mailroom.test", &before).await;
+    // Whoever waits for Redis waits for its whole limit, each time; a machine that is busy was so before.
+    let usual = began.elapsed();
+    let patient = usual * 4 + Duration::from_secs(4);
     hears(&mut one, &before, SOON).await;
     harm(redis).await;
     let during = names("during", 0..10);
     let began = Instant::now();
     deliver(&nodes.one, "ann@mailroom.test", &during).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "no session waits for Redis: {:?}", began.elapsed());
+    assert!(began.elapsed() < patient, "no session waits for Redis: {:?}", began.elapsed());
     let began = Instant::now();
     nodes.one.api().json("/v1/mailboxes/ann@mailroom.test/messages").await;
-    assert!(began.elapsed() < Duration::from_secs(1), "nor does a list: {:?}", began.elapsed());
+    assert!(began.elapsed() < patient, "nor does a list: {:?}", began.elapsed());
     hears(&mut one, &during, LOST).await;
     let mut late = Socket::connect(nodes.two.app.http).await;
     let began = Instant::now();
     late.subscribe("ann@mailroom.test").await;
-    assert!(began.elapsed() < Duration::from_secs(1), "nor does who follows: {:?}", began.elapsed());
+    assert!(began.elapsed() < patient, "nor does who follows: {:?}", began.elapsed());
     mend(redis).await;
     for node in [&nodes.one, &nodes.two] {
         redis_is(node, true).await;

@@ -5,18 +5,26 @@ use std::time::{Duration, Instant};
 use awc::http::StatusCode;
 use mailroom::cluster::redis::Servers;
 use mailroom::inbound::config::AccessMode;
+use mailroom::mail::units::Period;
 use serde_json::json;
 
 use crate::nodes::Nodes;
 use crate::support::servers::{Engine, Redis};
-use crate::support::{Api, TestServer, message, until};
+use crate::support::{Api, PATIENCE, TestServer, message, until};
 
 /// What no node may believe longer without asking the database.
 const BELIEF: Duration = Duration::from_secs(5);
 
+/// A page that Redis does not take in time is left out, by the default of 100 ms on a busy machine too.
+const PATIENT: Period = Period::secs(5);
+
 async fn with_redis(redis: &Redis) -> Nodes {
     let url = redis.url();
-    Nodes::start(Engine::Postgres, |config| config.redis.url = Servers::one(url.clone())).await
+    Nodes::start(Engine::Postgres, |config| {
+        config.redis.url = Servers::one(url.clone());
+        config.redis.timeout = PATIENT;
+    })
+    .await
 }
 
 /// A counter of `INFO stats`.
@@ -107,7 +115,7 @@ async fn a_node_that_starts_warms_the_pages_of_the_mailboxes_that_were_active_la
     let Nodes { one, two, .. } = nodes;
     let began = Instant::now();
     let one = one.restart().await;
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     until("ten pages are in Redis", async || pages(&redis) == 10).await;
     one.stop().await;
     two.stop().await;
@@ -137,6 +145,7 @@ async fn no_node_believes_in_a_mailbox_for_long_that_another_deleted() {
     let began = Instant::now();
     until("the address is unknown at the other node", async || rcpt(&nodes.two).await.starts_with("550 5.1.1")).await;
     until("its token opens nothing there", async || at_two.get(path).await.status == StatusCode::NOT_FOUND).await;
-    assert!(began.elapsed() < BELIEF + Duration::from_secs(1), "{:?}", began.elapsed());
+    // And what a busy machine needs for the last question.
+    assert!(began.elapsed() < BELIEF * 2, "{:?}", began.elapsed());
     nodes.stop().await;
 }

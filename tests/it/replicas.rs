@@ -88,7 +88,8 @@ async fn reads_go_to_a_replica_that_has_caught_up_and_to_no_other() {
     f.replica.pause();
     let began = std::time::Instant::now();
     assert_eq!(f.subjects().await.len(), 6);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // Half a second; who waited for it would wait 20.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     f.replica.resume();
     until("the replica is read again", async || f.is_used().await).await;
 

@@ -5,6 +5,7 @@ use mailroom::store::Scope;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 
 use crate::search::{agrees, all, delivery, fill, found, found_by, indexed, mail, put, request, rows};
 use crate::store_suite::support::{Engine, Fixture, key};
@@ -116,23 +117,20 @@ async fn nobody_waits_for_a_node_that_stands_still(engine: Engine) {
     put(&fixture, &["a@x.test"], &mail("one", "word")).await;
     indexed(&fixture.store).await;
     // Another node has the index and does nothing with it; here for a while, until its connection is ended in life.
-    let hold = match engine {
-        Engine::Postgres => "BEGIN; SELECT 1 FROM search_state FOR UPDATE; SELECT pg_sleep(2); COMMIT",
-        _ => "BEGIN; SELECT 1 FROM search_state FOR UPDATE; SELECT SLEEP(2); COMMIT",
+    let other = sea_orm::Database::connect(&database.url).await.unwrap();
+    let held = other.begin().await.unwrap();
+    let locked = async || {
+        let sql = "SELECT id FROM search_state FOR UPDATE SKIP LOCKED";
+        held.query_one_raw(Statement::from_string(held.get_database_backend(), sql)).await.unwrap().is_some()
     };
-    let held = database.clone();
-    let holder = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(held.sql(hold))
-    });
-    let locked = "SELECT id FROM search_state FOR UPDATE SKIP LOCKED";
-    until("the state to be held", || async { database.sql(locked).await.trim().is_empty() }).await;
+    until("the state to be held", locked).await;
     put(&fixture, &["a@x.test"], &mail("two", "word")).await;
     assert_eq!(found(&fixture.store, "a@x.test", "word").await, [2, 1]);
     assert_eq!(found_by(&fixture.store, &Scope::All, "word", 1).await.len(), 2);
-    assert!(fixture.store.status().index_lag > 0 && !holder.is_finished());
+    assert!(fixture.store.status().index_lag > 0);
+    held.rollback().await.unwrap();
+    other.close().await.unwrap();
     indexed(&fixture.store).await;
-    holder.join().unwrap();
     assert_eq!(rows(&fixture).await, 2);
 }
 

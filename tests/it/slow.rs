@@ -1,7 +1,6 @@
 //! Readers that stop: marked behind, harming nobody, complete when they read again, closed when they never do. The
 //! server is a process of its own, so that its metrics are its own.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::support::process::{Plan, Process};
@@ -91,18 +90,24 @@ async fn a_reader_that_stops_is_behind_harms_nobody_and_catches_up() {
             latency(&mut sender, &mut quick).await;
         }
     }
-    let mut stuck = VecDeque::new();
+    let mut stuck = Vec::new();
     for _ in 0..100 {
-        stuck.push_back(latency(&mut sender, &mut quick).await);
+        stuck.push(latency(&mut sender, &mut quick).await);
     }
-    let (usual, stuck) = (median(usual), median(stuck.into()));
-    assert!(stuck < usual * 3 + Duration::from_millis(50), "{stuck:?} beside a slow reader, {usual:?} without");
     for number in first..sender.sent {
         next(&mut slow, number).await;
     }
     sender.send().await;
     next(&mut slow, sender.sent - 1).await;
     until("nobody is behind", async || metric(&server, "websocket_subscriptions_behind").await == 0.0).await;
+    drop(slow);
+    // Before and after: other work on this machine may have begun meanwhile.
+    let mut after = Vec::new();
+    for _ in 0..20 {
+        after.push(latency(&mut sender, &mut quick).await);
+    }
+    let (usual, stuck) = (median(usual).max(median(after)), median(stuck));
+    assert!(stuck < usual * 3 + Duration::from_millis(50), "{stuck:?} beside a slow reader, {usual:?} without");
 }
 
 #[actix::test]

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::support::process::Plan;
 use crate::support::servers::Engine;
@@ -57,10 +56,9 @@ async fn a_stopped_node(engine: Engine) {
             })
             .await;
             first.pause();
-            let (began, before) = (Instant::now(), going.answered.borrow().len());
-            // The server ends what the stopped one had begun after 10 s.
+            let before = going.answered.borrow().len();
+            // The server ends what the stopped one had begun after 10 s; without that the other would wait for ever.
             until("the other goes on", || async { going.answered.borrow().len() > before + 30 }).await;
-            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
             first.resume();
             let before = stopped.answered.borrow().len();
             until("the first goes on", || async { stopped.answered.borrow().len() > before + 10 }).await;

@@ -101,7 +101,7 @@ everywhere! {
         a_mailbox_that_is_gone_is_left_out_and_named
         the_database_is_asked_whether_it_takes_what_is_written;
     space:
-        a_mailbox_of_100_000_messages_is_listed_by_pages
+        a_long_mailbox_is_listed_by_pages
         a_panic_of_a_caller_does_not_end_the_writer
         what_is_refused_takes_no_space;
 }

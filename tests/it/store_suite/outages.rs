@@ -2,7 +2,7 @@
 //! restart, nobody waits for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mailroom::mail::cursor::Cursor;
@@ -11,6 +11,7 @@ use mailroom::store::{Faults, Store, StoreError, WriteFailed};
 
 use super::support::*;
 use crate::support::servers::{MariaDb, Postgres, Running};
+use crate::support::{PATIENCE, until};
 
 /// A server that no other test uses.
 enum Own {
@@ -63,8 +64,16 @@ impl Own {
     }
 }
 
+/// What a lane of a load gets through at least.
+const ENOUGH: usize = 10;
+
 /// Delivers one after the other until told to stop; what was answered yes, and what no.
-async fn load(store: &Store, to: &[&str], stop: &AtomicBool) -> (Vec<DeliveryId>, Vec<DeliveryId>) {
+async fn load(
+    store: &Store,
+    to: &[&str],
+    stop: &AtomicBool,
+    enough: &AtomicUsize,
+) -> (Vec<DeliveryId>, Vec<DeliveryId>) {
     let (mut yes, mut no) = (Vec::new(), Vec::new());
     let mut n = 0;
     while !stop.load(Ordering::SeqCst) {
@@ -74,7 +83,12 @@ async fn load(store: &Store, to: &[&str], stop: &AtomicBool) -> (Vec<DeliveryId>
         match store.append(incoming) {
             Err(_) => no.push(id),
             Ok(()) => match answer.await.unwrap() {
-                Ok(()) => yes.push(id),
+                Ok(()) => {
+                    yes.push(id);
+                    if yes.len() == ENOUGH {
+                        enough.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
                 Err(WriteFailed::Failed) => {
                     no.push(id);
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -113,20 +127,20 @@ pub async fn killed_connections_lose_nothing_and_repeat_nothing(engine: Engine) 
     let own = Own::start(engine);
     let directory = tempfile::tempdir().unwrap();
     let (store, heard) = own.store(directory.path()).await;
-    let stop = AtomicBool::new(false);
+    let (stop, enough) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lanes: Vec<[String; 2]> = (0..8).map(|n| [format!("{n}@x"), format!("all{}@x", n % 3)]).collect();
     let cut = async {
         for _ in 0..12 {
             tokio::time::sleep(Duration::from_millis(150)).await;
             own.disconnect();
         }
+        until("every lane goes on", async || enough.load(Ordering::SeqCst) == lanes.len()).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         stop.store(true, Ordering::SeqCst);
     };
-    let lanes: Vec<[String; 2]> = (0..8).map(|n| [format!("{n}@x"), format!("all{}@x", n % 3)]).collect();
-    let work = lanes.iter().map(async |to| load(&store, &[&to[0], &to[1]], &stop).await);
+    let work = lanes.iter().map(async |to| load(&store, &[&to[0], &to[1]], &stop, &enough).await);
     let (_, results) = futures_util::join!(cut, futures_util::future::join_all(work));
     for (to, (yes, no)) in lanes.iter().zip(&results) {
-        assert!(yes.len() > 10, "{} went through beside {} that did not", yes.len(), no.len());
         is_true(&store, &heard, &to[0], yes, no).await;
     }
     assert!(store.status().healthy);
@@ -152,9 +166,9 @@ pub async fn a_server_that_stands_still_keeps_no_reader_waiting_for_ever(engine:
     assert!(matches!(mailbox, Err(StoreError::Unavailable(_))), "{mailbox:?}");
     assert!(matches!(rows, Err(StoreError::Unavailable(_))), "{rows:?}");
     assert!(matches!(replay, Err(StoreError::Unavailable(_))), "{replay:?}");
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     own.running().resume();
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + PATIENCE;
     while store.list(&wanted).await.map(|page| page.items.len()).ok() != Some(1) {
         assert!(Instant::now() < end, "it does not come back");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -166,16 +180,16 @@ pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
     let mut own = Own::start(engine);
     let directory = tempfile::tempdir().unwrap();
     let (store, heard) = own.store(directory.path()).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let lanes = ["a@x", "b@x", "c@x", "d@x", "e@x", "f@x"];
     let work: Vec<_> = lanes
         .into_iter()
         .map(|to| {
-            let (store, stop) = (store.clone(), stop.clone());
-            tokio::spawn(async move { load(&store, &[to], &stop).await })
+            let (store, stop, enough) = (store.clone(), stop.clone(), enough.clone());
+            tokio::spawn(async move { load(&store, &[to], &stop, &enough).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until("every lane goes on", async || enough.load(Ordering::SeqCst) == lanes.len()).await;
     // Stands still and goes on: whoever waited is answered.
     own.running().pause();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -205,14 +219,13 @@ pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
         if store.append(incoming).is_ok() && answer.await.unwrap().is_ok() {
             break;
         }
-        assert!(back.elapsed() < Duration::from_secs(20), "it does not come back");
+        assert!(back.elapsed() < PATIENCE, "it does not come back");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.store(true, Ordering::SeqCst);
     for (to, work) in lanes.iter().zip(work) {
         let (yes, no) = work.await.unwrap();
-        assert!(yes.len() > 10, "{} went through beside {} that did not", yes.len(), no.len());
         is_true(&store, &heard, to, &yes, &no).await;
     }
     assert!(store.status().healthy);

@@ -58,7 +58,7 @@ impl Engine {
         given.push(database.clone());
         drop(given);
         // Somebody may write to one still; then it stays until the server goes.
-        Vec::into_iter(gone).for_each(|gone| drop(gone.sql_on_server(&gone.dropped())));
+        Vec::into_iter(gone).for_each(|gone| drop(gone.try_on_server(&gone.dropped())));
         database.make();
         database
     }
@@ -83,7 +83,7 @@ impl Database {
             Engine::Postgres => format!("CREATE DATABASE {} TEMPLATE template0", self.name),
             Engine::MariaDb => format!("CREATE DATABASE {} CHARACTER SET utf8mb4", self.name),
         };
-        self.sql_on_server(&text);
+        self.try_on_server(&text).unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn dropped(&self) -> String {
@@ -93,11 +93,11 @@ impl Database {
         }
     }
 
-    fn sql_on_server(&self, text: &str) -> String {
+    fn try_on_server(&self, text: &str) -> Result<String, String> {
         match self.engine {
-            Engine::Sqlite => String::new(),
-            Engine::Postgres => postgres().sql("postgres", text),
-            Engine::MariaDb => mariadb().sql("mysql", text),
+            Engine::Sqlite => Ok(String::new()),
+            Engine::Postgres => postgres().try_sql("postgres", text),
+            Engine::MariaDb => mariadb().try_sql("mysql", text),
         }
     }
 

@@ -59,7 +59,12 @@ impl MariaDb {
 
     /// Runs statements; what they gave, a line a row, columns divided by tabs. An empty database is none.
     pub fn sql(&self, database: &str, text: &str) -> String {
-        client(self.0.address.port()).and(["-D", database, "-e", text]).run()
+        self.try_sql(database, text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where an error is an answer.
+    pub fn try_sql(&self, database: &str, text: &str) -> Result<String, String> {
+        client(self.0.address.port()).and(["-D", database, "-e", text]).output()
     }
 
     /// Ends every connection but this one.

@@ -55,7 +55,12 @@ impl Postgres {
 
     /// Runs statements, each in a transaction of its own; what they gave, a line a row, columns divided by `|`.
     pub fn sql(&self, database: &str, text: &str) -> String {
-        psql(self.0.address.port(), database).and(["-c", text]).run()
+        self.try_sql(database, text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where an error is an answer.
+    pub fn try_sql(&self, database: &str, text: &str) -> Result<String, String> {
+        psql(self.0.address.port(), database).and(["-c", text]).output()
     }
 
     /// Ends every connection but this one.
