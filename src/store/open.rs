@@ -105,8 +105,8 @@ impl Store {
             false => None,
         };
         let inner = Inner {
+            replicas: Replicas::new(&replicas, config.database.read_connections, &read),
             read,
-            replicas: Replicas::new(&replicas, config.database.read_connections),
             lanes,
             searching: searching(config),
             shared,
