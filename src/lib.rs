@@ -33,15 +33,16 @@
 //! | [`mail`] | nothing of this crate; pure |
 //! | [`smtp`] | mail; pure |
 //! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
-//! | [`store`] | mail, clock, supervise; alone names SeaORM and the entities |
-//! | [`cluster`] | mail, store, clock, supervise; alone names Redis, and `broker` lapin |
+//! | [`tls`] | settings; alone names rustls |
+//! | [`store`] | mail, clock, supervise, tls; alone names SeaORM and the entities |
+//! | [`cluster`] | mail, store, clock, supervise, tls; alone names Redis, and `broker` lapin |
 //! | [`handoff`], [`supervise`] | mail, actix |
 //! | [`inbound`] | mail, smtp, store, cluster, clock, handoff, supervise |
 //! | [`accounts`] | mail, store, clock |
 //! | [`sockets`] | mail, accounts, cluster, inbound; `session.rs` alone names actix-web-actors |
 //! | [`web`] | mail, store, accounts, cluster, handoff, inbound, sockets |
 //! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
-//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry |
+//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry, tls |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!
 //! "Pure" means: no actors, sockets, database, log, metrics or clock; bytes and times come in, replies and events go out. Every
@@ -88,4 +89,5 @@ pub mod startup;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+pub mod tls;
 pub mod web;

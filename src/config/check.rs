@@ -215,8 +215,8 @@ mod tests {
             ("bodies.compact_below", "500", "500 will not do; possible: 0 to 100"),
             (
                 "cold.url",
-                "\"gs://x\"",
-                "\"gs://x\" will not do; possible: \"file:///DIRECTORY\", \"s3://BUCKET/PREFIX\", or \"\" for none",
+                "\"ftp://x\"",
+                "\"ftp://x\" will not do; possible: \"file:///DIRECTORY\", \"s3://BUCKET/PREFIX\", or \"\" for none",
             ),
             ("cold.after", "\"30d\"", "30d will not do; possible: \"never\" as long as url is empty"),
             (
@@ -242,6 +242,42 @@ mod tests {
                 "\"verbose\"",
                 "\"verbose\" will not do; possible: \"error\", \"warn\", \"info\", \"debug\" or \"trace\", and behind commas \
                  PART=LEVEL, as in \"info,mailroom::store=debug\"",
+            ),
+        ] {
+            assert_eq!(problems(&[(setting, value)]), [format!("{setting}: {line}")]);
+        }
+    }
+
+    #[test]
+    fn what_this_build_cannot_do_is_one_line_with_what_it_can() {
+        for (setting, value, line) in [
+            (
+                "cold.url",
+                "\"gs://x\"",
+                "\"gs://x\" will not do; possible: \"s3://BUCKET/PREFIX\" with endpoint = \
+                 \"https://storage.googleapis.com\" and an HMAC key, which is how this build reaches Google Cloud Storage",
+            ),
+            (
+                "redis.url",
+                "\"redis+sentinel://a:26379/mail\"",
+                "\"this build asks no sentinels\" will not do; possible: redis://user:password@host:port/number, rediss:// \
+                 with TLS, or a list of such for a cluster",
+            ),
+            (
+                "database.url",
+                "\"postgres://ann:secret@db/mail?sslmode=allow\"",
+                "\"this build knows no sslmode=allow; possible: disable, prefer, require, verify-ca, verify-full\" will not do; \
+                 possible: postgres://user:password@host:port/name, or mysql://…",
+            ),
+            (
+                "broker.ca_file",
+                "\"/ca.pem\"",
+                "\"/ca.pem\" will not do; possible: \"\" as long as url does not begin with amqps://",
+            ),
+            (
+                "smtp.listen",
+                "\"smtps://0.0.0.0:465\"",
+                "\"smtps://0.0.0.0:465\" will not do; possible: smtp://ADDRESS:PORT: this build receives without TLS",
             ),
         ] {
             assert_eq!(problems(&[(setting, value)]), [format!("{setting}: {line}")]);

@@ -65,7 +65,11 @@ impl SmtpConfig {
 impl Check for SmtpConfig {
     fn check(&self, wrong: &mut Wrong) {
         for url in self.listen.iter().filter(|url| Self::address(url).is_err()) {
-            wrong.refuse_text("listen", url, "smtp://ADDRESS:PORT, as in listen = [\"smtp://127.0.0.1:2525\"]");
+            let possible = match url.starts_with("smtps:") {
+                true => "smtp://ADDRESS:PORT: this build receives without TLS",
+                false => "smtp://ADDRESS:PORT, as in listen = [\"smtp://127.0.0.1:2525\"]",
+            };
+            wrong.refuse_text("listen", url, possible);
         }
         let is_name = |name: &str| name.is_empty() || (name.is_ascii() && is_domain(name));
         if !is_name(&self.hostname) {

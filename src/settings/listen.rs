@@ -13,10 +13,14 @@ pub struct Listen(pub SocketAddr);
 
 /// What was found is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an address to listen on, {EXPECTED}")]
+#[error("{0:?} is not an address to listen on, {EXPECTED}{tls}", tls = tls(.0))]
 pub struct ListenError(String);
 
 const EXPECTED: &str = r#"such as "127.0.0.1:2525", "localhost:2525", "[::1]:2525" or "2525" (a port of 127.0.0.1)"#;
+
+fn tls(text: &str) -> &'static str {
+    if text.starts_with("https:") { "; this build leaves TLS to nginx before it (docs/deployment.md)" } else { "" }
+}
 
 impl Listen {
     /// A port of 127.0.0.1.
@@ -110,5 +114,7 @@ mod tests {
             let error = text.parse::<Listen>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("{text:?} is not")) && error.contains("localhost:2525"), "{error}");
         }
+        let error = "https://0.0.0.0:443".parse::<Listen>().unwrap_err().to_string();
+        assert!(error.ends_with("this build leaves TLS to nginx before it (docs/deployment.md)"), "{error}");
     }
 }

@@ -18,6 +18,7 @@ pub const FAILURES: &str = "store_batch_failures_total";
 pub const RESTARTS: &str = "store_writer_restarts_total";
 pub const FREE: &str = "store_free_bytes";
 pub const REPLICA_UP: &str = "store_replica_up";
+pub const REPLICA_LAG: &str = "store_replica_lag_events";
 pub const READS: &str = "store_replica_reads_total";
 pub const LIST_HITS: &str = "store_list_cache_hits_total";
 pub const LIST_MISSES: &str = "store_list_cache_misses_total";
@@ -40,6 +41,7 @@ pub fn describe() {
     describe_counter!(RESTARTS, "Times a writer came back after a panic");
     describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies");
     describe_gauge!(REPLICA_UP, "Whether the read replica answers");
+    describe_gauge!(REPLICA_LAG, "Events that the primary has and the read replica has not, a moment ago");
     describe_counter!(
         READS,
         "Reads that a replica was to answer: `replica` did, `behind` it was and the primary answered"

@@ -37,6 +37,7 @@ pub mod messages;
 pub mod metrics;
 pub mod open;
 pub mod pages;
+mod parameters;
 mod recent;
 pub mod replay;
 pub(crate) mod replicas;

@@ -100,7 +100,7 @@ impl Store {
             false => None,
         };
         let inner = Inner {
-            replicas: Replicas::new(&replicas, config.database.read_connections),
+            replicas: Replicas::new(&replicas, config.database.read_connections, &read),
             search,
             pages: Pages::new(config.database.list_cache.as_usize()),
             source: Some(source),

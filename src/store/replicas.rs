@@ -48,8 +48,9 @@ struct Replica {
 pub struct Place(Option<Arc<Replica>>);
 
 impl Replicas {
-    /// Connects when they are first used: one that is away at start is one that comes back later.
-    pub fn new(sources: &[Source], connections: u32) -> Self {
+    /// Connects when they are first used: one that is away at start is one that comes back later. How far they are behind
+    /// `primary` is a metric and nothing else: each read looks for itself.
+    pub fn new(sources: &[Source], connections: u32, primary: &DatabaseConnection) -> Self {
         if sources.is_empty() {
             return Self::default();
         }
@@ -61,12 +62,17 @@ impl Replicas {
                 Some(Arc::new(Replica { name: source.to_string(), db, watched, up: AtomicBool::new(true) }))
             })
             .collect();
-        let watched = all.clone();
+        let (watched, primary) = (all.clone(), primary.clone());
         let watch = tokio::spawn(async move {
             loop {
+                // First, so that what is committed meanwhile does not count as behind.
+                let ahead = stamp(&primary).await;
                 for replica in &watched {
-                    let asked = tokio::time::timeout(PATIENCE, head::row(&replica.watched)).await;
-                    replica.is(matches!(asked, Ok(Ok(_))));
+                    let has = stamp(&replica.watched).await;
+                    replica.is(has.is_some());
+                    if let (Some(ahead), Some(has)) = (ahead, has) {
+                        replica.lags(ahead.saturating_sub(has).max(0));
+                    }
                 }
                 tokio::time::sleep(PROBE).await;
             }
@@ -103,7 +109,17 @@ impl Drop for Replicas {
     }
 }
 
+/// The last stamp that a server has, when it says so in time.
+async fn stamp(db: &DatabaseConnection) -> Option<i64> {
+    let asked = tokio::time::timeout(PATIENCE, meta::Entity::find_by_id(1).one(db)).await;
+    asked.ok()?.ok()?.map(|row| row.stamp)
+}
+
 impl Replica {
+    fn lags(&self, events: i64) {
+        metrics::gauge!(names::REPLICA_LAG, "replica" => self.name.clone()).set(events as f64);
+    }
+
     fn is(&self, up: bool) {
         metrics::gauge!(names::REPLICA_UP, "replica" => self.name.clone()).set(if up { 1.0 } else { 0.0 });
         if self.up.swap(up, Ordering::Relaxed) != up {

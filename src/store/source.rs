@@ -14,7 +14,7 @@ use sea_orm::{
     SqlxMySqlConnector, SqlxPostgresConnector, TransactionTrait,
 };
 
-use super::connect;
+use super::{connect, parameters};
 
 /// How long a transaction may stand still before the server ends it: a node that was stopped holds rows no longer.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
@@ -155,6 +155,7 @@ pub async fn snapshot(db: &DatabaseConnection) -> Result<DatabaseTransaction, Db
 fn read<T: FromStr<Err = sea_orm::sqlx::Error>>(url: &str) -> Result<Url<T>, String> {
     // The scheme that the driver knows.
     let known = url.replacen("mariadb://", "mysql://", 1);
+    parameters::check(&known)?;
     let options = known.parse::<T>().map_err(|error| error.to_string())?;
     Ok(Url { options, shown: without_password(url) })
 }
@@ -170,6 +171,8 @@ fn without_password(url: &str) -> String {
 }
 
 fn postgres_options(url: &Url<PgConnectOptions>) -> PgConnectOptions {
+    // A mode that looks at an authority and not at names takes it from the process.
+    crate::tls::provider();
     let options = url.options.clone().application_name("mailroom").statement_cache_capacity(200);
     let options = options.options([
         ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
@@ -196,6 +199,7 @@ async fn postgres(url: &Url<PgConnectOptions>, pool: PgPoolOptions) -> Result<Da
 }
 
 fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
+    crate::tls::provider();
     url.options.clone().statement_cache_capacity(200).disable_statement_logging()
 }
 

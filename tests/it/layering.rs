@@ -15,8 +15,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("smtp", &["mail"]),
     ("clock", &[]),
     ("settings", &["mail"]),
-    ("store", &["mail", "clock", "supervise", "settings"]),
-    ("cluster", &["mail", "store", "clock", "supervise", "settings"]),
+    ("tls", &["settings"]),
+    ("store", &["mail", "clock", "supervise", "settings", "tls"]),
+    ("cluster", &["mail", "store", "clock", "supervise", "settings", "tls"]),
     ("handoff", &["mail"]),
     ("supervise", &["mail"]),
     ("inbound", &["mail", "smtp", "store", "cluster", "clock", "handoff", "supervise", "settings"]),
@@ -31,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["mail", "settings", "cluster", "inbound", "outbound", "store", "sockets", "web", "ops", "telemetry"]),
     ("telemetry", &["settings", "cluster", "inbound", "outbound", "store", "sockets", "web"]),
     ("ops", &["accounts", "clock", "settings", "telemetry"]),
-    ("cli", &["app", "cluster", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry"]),
+    ("cli", &["app", "cluster", "config", "mail", "smtp", "clock", "settings", "startup", "store", "telemetry", "tls"]),
     ("main", &["cli"]),
 ];
 
@@ -47,6 +48,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("smtp_proto", &["smtp/"]),
     ("deadpool_redis", &["cluster/"]),
     ("lapin", &["cluster/broker/"]),
+    ("rustls", &["tls.rs"]),
 ];
 
 /// Modules without actors, sockets, database, log, metrics or clock.

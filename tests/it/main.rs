@@ -44,4 +44,5 @@ mod store_suite;
 mod support;
 mod sync_fails;
 mod synced;
+mod tls;
 mod torn;

@@ -15,11 +15,11 @@ use crate::support::socket::{Heard, Socket};
 use crate::support::{Api, TestServer, message, until};
 
 /// Longer than any test: what is heard although the database is compared this rarely came over the bus.
-const NEVER: Period = Period::secs(30);
+pub const NEVER: Period = Period::secs(30);
 /// What no loss may exceed.
 const LOST: Duration = Duration::from_secs(30);
 /// Half of [`NEVER`]: what is heard within this time came over the bus, however busy the machine is.
-const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(15);
 
 pub struct Nodes {
     pub one: TestServer,
@@ -76,7 +76,7 @@ fn subject(frame: &Value) -> String {
 }
 
 /// Hears messages until all of `wanted` came; fails after `limit`.
-async fn hears(socket: &mut Socket, wanted: &[String], limit: Duration) {
+pub async fn hears(socket: &mut Socket, wanted: &[String], limit: Duration) {
     let mut missing: BTreeSet<&String> = wanted.iter().collect();
     let end = Instant::now() + limit;
     while !missing.is_empty() {
@@ -87,11 +87,11 @@ async fn hears(socket: &mut Socket, wanted: &[String], limit: Duration) {
     }
 }
 
-fn names(what: &str, range: std::ops::Range<u32>) -> Vec<String> {
+pub fn names(what: &str, range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| format!("{what} {n}")).collect()
 }
 
-async fn deliver(node: &TestServer, to: &str, subjects: &[String]) {
+pub async fn deliver(node: &TestServer, to: &str, subjects: &[String]) {
     for subject in subjects {
         node.deliver(to, &message(subject, "text")).await;
     }

@@ -33,6 +33,13 @@ impl Fixture {
         text.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok()).unwrap_or(0.0)
     }
 
+    /// What the node says of its replica.
+    async fn gauge(&self, name: &str) -> Option<f64> {
+        let text = Api::new(self.server.app.ops).get("/metrics").await.text();
+        let name = format!("{name}{{replica=\"{}\"}}", self.replica.url("replicated"));
+        text.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
+    }
+
     async fn deliver(&self, subject: &str) {
         self.server.deliver(MAILBOX, &message(subject, "text")).await;
     }
@@ -81,8 +88,11 @@ async fn reads_go_to_a_replica_that_has_caught_up_and_to_no_other() {
     assert!(read.status.is_success());
     assert_eq!(f.server.api().json(&format!("{path}/{id}")).await["is_read"], true);
     assert!(f.reads("behind").await > behind + 10.0, "the primary answered for it");
+    until("it is 6 events behind", async || f.gauge("store_replica_lag_events").await == Some(6.0)).await;
     f.replica.sql("postgres", "SELECT pg_wal_replay_resume()");
     until("the replica is read again", async || f.is_used().await).await;
+    until("it has them", async || f.gauge("store_replica_lag_events").await == Some(0.0)).await;
+    assert_eq!(f.gauge("store_replica_up").await, Some(1.0));
 
     // It stands still as a process does that was stopped: nobody waits for it long.
     f.replica.pause();

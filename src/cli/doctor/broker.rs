@@ -3,6 +3,7 @@
 use super::Check;
 use crate::cluster::broker::examine::{Finding, examine};
 use crate::config::Config;
+use crate::tls::Trouble;
 
 /// Nothing where there is none.
 pub fn checks(config: &Config) -> Vec<Check> {
@@ -18,11 +19,18 @@ pub fn checks(config: &Config) -> Vec<Check> {
 
 fn judge(place: &str, finding: Finding) -> Check {
     match finding {
-        Finding::Unreachable(why) => Check::fail(
-            "broker",
-            format!("{place} cannot be used: {why}"),
-            "all mail is answered 451: start RabbitMQ, and see that user and vhost in [broker] url are right",
-        ),
+        Finding::Unreachable(why) => match Trouble::find(&why) {
+            Some(trouble) => Check::fail(
+                "broker",
+                format!("{place}: {} ({why})", trouble.text()),
+                trouble.advice("[broker] ca_file", "[broker] cert_file and key_file"),
+            ),
+            None => Check::fail(
+                "broker",
+                format!("{place} cannot be used: {why}"),
+                "all mail is answered 451: start RabbitMQ, and see that user and vhost in [broker] url are right",
+            ),
+        },
         Finding::Blocked(why) => Check::fail(
             "broker",
             format!("{place} takes no messages: {why}"),

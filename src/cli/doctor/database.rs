@@ -6,6 +6,7 @@ use super::Check;
 use crate::config::Config;
 use crate::mail::units::Bytes;
 use crate::store::engine::{self, Engine, Kind};
+use crate::tls::Trouble;
 
 /// A round trip beyond this is felt: a delivery waits for some eight of them.
 const FAR: Duration = Duration::from_millis(5);
@@ -18,11 +19,22 @@ pub fn checks(config: &Config) -> Option<Vec<Check>> {
     match engine::ask(&config.store()) {
         Ok(None) => None,
         Ok(Some(engine)) => Some(judge(&place, &engine)),
-        Err(error) => {
-            let advice =
-                "see that it runs, that [database] url is right, and that the user may enter: docs/operations.md";
-            Some(vec![Check::fail("database", error.to_string(), advice)])
-        }
+        Err(error) => Some(vec![unreachable(&error.to_string())]),
+    }
+}
+
+fn unreachable(error: &str) -> Check {
+    match Trouble::find(error) {
+        Some(trouble) => Check::fail(
+            "database",
+            format!("{error}: {}", trouble.text()),
+            trouble.advice("[database] url (sslrootcert= or ssl-ca=)", "[database] url (sslcert= and sslkey=)"),
+        ),
+        None => Check::fail(
+            "database",
+            error,
+            "see that it runs, that [database] url is right, and that the user may enter: docs/operations.md",
+        ),
     }
 }
 

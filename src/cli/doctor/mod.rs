@@ -1,10 +1,11 @@
 //! `mailroom doctor`: looks at this machine with the eyes of the configuration, and says of each thing whether it will do,
 //! what is wrong with it and what to do.
 //!
-//! It changes nothing but a small file in the data directory, to time the disk, which it removes. It may run beside
-//! `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings; [`front`] proxies and who ends it;
-//! [`ports`] who listens where; [`disk`] data directory and the database in it; [`database`] a database server;
-//! [`mod@redis`] what nodes share; [`broker`] the queue before the database.
+//! It changes nothing but a small file in the data directory, to time the disk, and an object in object storage, to try it,
+//! both of which it removes. It may run beside `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings;
+//! [`front`] proxies and who ends it; [`ports`] who listens where; [`disk`] data directory and the database in it;
+//! [`database`] a database server; [`mod@redis`] what nodes share; [`broker`] the queue before the database; [`cold`] object
+//! storage. What is wrong with certificates is said by [`crate::tls::Trouble`].
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::serve;
 
 mod broker;
+mod cold;
 mod database;
 mod disk;
 mod front;
@@ -40,7 +42,7 @@ pub enum Level {
     Notice,
     /// It works, with less than it could.
     Warn,
-    /// `serve` would not start, or would lose mail.
+    /// `serve` would not start, would lose mail, or could not show what it has.
     Fail,
 }
 
@@ -102,6 +104,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));
     checks.extend(redis::checks(&config));
     checks.extend(broker::checks(&config));
+    checks.extend(cold::checks(&config));
     let mut out = std::io::stdout().lock();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;

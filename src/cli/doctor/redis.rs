@@ -17,7 +17,12 @@ pub fn checks(config: &Config) -> Vec<Check> {
     }
 }
 
-fn check(Found { server, fine, text }: Found) -> Check {
+fn check(Found { server, fine, trouble, text }: Found) -> Check {
     let found = format!("{server}: {text}");
-    if fine { Check::ok("redis", found) } else { Check::warn("redis", found, ADVICE) }
+    let advice = trouble.map(|trouble| trouble.advice("[redis] ca_file", "[redis] cert_file and key_file"));
+    match advice {
+        Some(advice) => Check::warn("redis", found, advice),
+        None if fine => Check::ok("redis", found),
+        None => Check::warn("redis", found, ADVICE),
+    }
 }

@@ -1,16 +1,24 @@
 //! `[broker]`: a queue between SMTP and the store.
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 
 use crate::mail::units::{Bytes, Period};
 use crate::settings::{Check, Wrong};
+use crate::tls::{Files, Pem};
 
 crate::settings! {
     /// A RabbitMQ between SMTP and the database: mail is taken as long as it answers, also while the database is away.
     pub struct BrokerConfig {
-        /// `amqp://user:password@host:5672/vhost` (`amqps://` with TLS, its certificate checked against the public
-        /// authorities; a `/` in the name of the vhost is `%2f`). Empty: mail goes straight to the database.
+        /// `amqp://user:password@host:5672/vhost`, or `amqps://` with TLS; a `/` in the name of the vhost is `%2f`. Empty: mail
+        /// goes straight to the database.
         pub url: String = String::new(),
+        /// With `amqps://`: a file with the certificates (PEM) of the authorities that are believed, and no others. Empty: the
+        /// public ones. This and the next two are read for each connection.
+        pub ca_file: String = String::new(),
+        /// A certificate (PEM) that this node shows to a broker that asks for one (`verify_peer`).
+        pub cert_file: String = String::new(),
+        /// The private key (PEM) of `cert_file`.
+        pub key_file: String = String::new(),
         /// What the names of the queues begin with. Nodes of one installation have the same, installations that share a
         /// RabbitMQ have different ones.
         pub prefix: String = "mailroom".into(),
@@ -35,10 +43,11 @@ impl Check for BrokerConfig {
     fn check(&self, wrong: &mut Wrong) {
         if self.is_used() {
             // The reason and not the text, which may have a password.
-            if let Err(why) = self.url.parse::<AMQPUri>() {
+            if let Err(why) = self.url.parse::<AMQPUri>().and_then(|_| whole(&self.url)) {
                 wrong.refuse_text("url", &why, URL);
             }
         }
+        self.files().check(wrong, self.is_tls(), "amqps://");
         if self.prefix.is_empty() || self.prefix.len() > 64 || !self.prefix.bytes().all(is_name) {
             wrong.refuse_text("prefix", &self.prefix, "1 to 64 letters, digits, '.', '-' and '_'");
         }
@@ -47,6 +56,29 @@ impl Check for BrokerConfig {
         wrong.within("delivery_limit", self.delivery_limit, 1, 10_000);
         wrong.least("confirm_timeout", self.confirm_timeout, Period::millis(100));
         wrong.least("max_unconfirmed", self.max_unconfirmed, Bytes::mib(1));
+    }
+}
+
+/// Refuses what a URL says and nobody would look at.
+fn whole(url: &str) -> Result<(), String> {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let names = query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
+    for name in names {
+        match name {
+            "heartbeat" | "frame_max" | "channel_max" | "auth_mechanism" => {}
+            "cacertfile" | "certfile" | "keyfile" => {
+                return Err(format!(
+                    "this build takes no {name:?} from a URL, but ca_file, cert_file and key_file beside it"
+                ));
+            }
+            _ => return Err(format!("this build knows no parameter {name:?} of a URL")),
+        }
+    }
+    // The library would go to localhost.
+    let host = place.split_once("://").map_or("", |(_, rest)| rest.rsplit('@').next().unwrap_or_default());
+    match host.starts_with('[') {
+        true => Err("this build takes an address of IPv6 by a name only".into()),
+        false => Ok(()),
     }
 }
 
@@ -59,6 +91,23 @@ impl BrokerConfig {
     #[must_use]
     pub fn is_used(&self) -> bool {
         !self.url.is_empty()
+    }
+
+    fn is_tls(&self) -> bool {
+        // As the library reads it: "AMQPS" is the same.
+        self.url.parse::<AMQPUri>().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
+    }
+
+    fn files(&self) -> Files<'_> {
+        Files { authority: &self.ca_file, certificate: &self.cert_file, key: &self.key_file }
+    }
+
+    /// Whom a connection believes and what it shows; none where there is no TLS.
+    ///
+    /// # Errors
+    /// A file that does not serve.
+    pub fn tls(&self) -> Result<Option<Pem>, String> {
+        if self.is_tls() { self.files().read().map(Some) } else { Ok(None) }
     }
 
     /// Where it is, without user and password.
@@ -78,7 +127,7 @@ mod tests {
     #[test]
     fn a_wrong_url_is_refused_without_showing_its_password() {
         let config = |url: &str| BrokerConfig { url: url.into(), ..BrokerConfig::default() };
-        for url in ["", "amqp://guest:guest@127.0.0.1:5672/%2f", "amqps://mq.example"] {
+        for url in ["", "amqp://guest:guest@127.0.0.1:5672/%2f", "amqps://mq.example", "amqp://mq/v?heartbeat=5"] {
             assert_eq!(Wrong::of(&config(url)), [], "{url}");
         }
         for url in ["http://a:secret@b", "mq.example", "amqp://u:secret@h:notaport"] {
@@ -87,6 +136,26 @@ mod tests {
             assert!(!wrong[0].1.contains("secret"), "{wrong:?}");
         }
         assert_eq!(config("amqp://u:secret@mq.example/v").place(), "amqp://mq.example:5672/v");
+    }
+
+    #[test]
+    fn what_the_build_cannot_do_is_said_exactly() {
+        let why = |url: &str| {
+            let wrong = Wrong::of(&BrokerConfig { url: url.into(), ..BrokerConfig::default() });
+            wrong[0].1.split(" will not do").next().unwrap().to_owned()
+        };
+        assert_eq!(
+            why("amqps://u:secret@mq?cacertfile=/ca.pem"),
+            r#""this build takes no \"cacertfile\" from a URL, but ca_file, cert_file and key_file beside it""#
+        );
+        assert_eq!(why("amqps://mq?verify=verify_none"), r#""this build knows no parameter \"verify\" of a URL""#);
+        assert_eq!(why("amqp://u:p@[::1]:5672/%2f"), r#""this build takes an address of IPv6 by a name only""#);
+        assert!(BrokerConfig { url: "AMQPS://mq".into(), ..BrokerConfig::default() }.tls().unwrap().is_some());
+        let config = BrokerConfig { url: "amqp://mq".into(), ca_file: "/ca.pem".into(), ..BrokerConfig::default() };
+        assert_eq!(
+            Wrong::of(&config),
+            [("ca_file", "\"/ca.pem\" will not do; possible: \"\" as long as url does not begin with amqps://".into())]
+        );
     }
 
     #[test]

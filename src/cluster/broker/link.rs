@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
@@ -19,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum NoLink {
     #[error("[broker] url: {0}")]
     Url(String),
+    #[error("[broker] {0}")]
+    File(String),
     #[error("it does not answer")]
     Silent,
     #[error("{0}")]
@@ -33,7 +36,23 @@ pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, No
     let mut uri: AMQPUri = config.url.parse().map_err(NoLink::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let properties = ConnectionProperties::default().with_connection_name(format!("mailroom {name}").into());
-    match tokio::time::timeout(CONNECT, Connection::connect_uri(uri, properties)).await {
+    let tls = config.tls().map_err(NoLink::File)?.map(|tls| RustlsConnector::from(tls.config()));
+    let connecting = Connection::connector(
+        uri,
+        lapin::runtime::default_runtime()?,
+        // Not the library's own way, which believes the public authorities beside those of the settings.
+        async move |uri, runtime| {
+            let host = uri.authority.host;
+            let place = runtime.to_socket_addrs((host.clone(), uri.authority.port));
+            let stream = AsyncTcpStream::connect(&runtime, place).await?;
+            match &tls {
+                Some(tls) => Ok(stream.into_rustls(tls, &host).await?),
+                None => Ok(stream),
+            }
+        },
+        properties,
+    );
+    match tokio::time::timeout(CONNECT, connecting).await {
         Ok(connected) => Ok(connected?),
         Err(_) => Err(NoLink::Silent),
     }

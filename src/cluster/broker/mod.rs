@@ -122,8 +122,9 @@ impl Broker {
     /// meanwhile.
     ///
     /// # Errors
-    /// The queues are not what the settings ask for, or the thread cannot be started.
+    /// The queues are not what the settings ask for, their files for TLS do not serve, or the thread cannot be started.
     pub async fn start(config: BrokerConfig, store: Store) -> anyhow::Result<Self> {
+        config.tls().map_err(|why| anyhow::anyhow!("[broker] {why}"))?;
         let condition = Arc::new(Condition::default());
         let (publisher, lanes) = Publisher::new(&config, Arc::clone(&condition));
         let (monitor, watcher) = monitor::watch(store.clone());

@@ -72,6 +72,7 @@ pub struct Watch {
 
 /// A pair of them.
 pub fn watch(store: Store) -> (Monitor, Watch) {
+    metrics::gauge!(names::AWAY).set(0.0);
     let (ask, asked) = mpsc::channel(ASKING);
     let (mode, heard) = watch::channel(Mode::Take);
     (Monitor { ask, mode: heard }, Watch { asked, mode, store })

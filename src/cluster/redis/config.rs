@@ -2,20 +2,30 @@
 
 use std::fmt;
 
-use deadpool_redis::redis::IntoConnectionInfo;
+use deadpool_redis::cluster::{ClusterClient, ClusterClientBuilder};
+use deadpool_redis::redis::{ClientTlsConfig, IntoConnectionInfo, TlsCertificates};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::topology::Server;
 use crate::mail::units::Period;
 use crate::settings::{Check, Wrong};
+use crate::tls::{Files, Pem};
 
 crate::settings! {
     /// The Redis that several nodes share: events of one reach the sockets of another at once, list pages are cached for all,
     /// limits count over all nodes. Without it nodes find what others did in the database.
     pub struct RedisConfig {
-        /// `redis://user:password@host:6379/0`; empty is none. A list of URLs is a Redis Cluster (7.0 or newer), of which these
-        /// are some nodes.
+        /// `redis://user:password@host:6379/0`, or `rediss://` with TLS; empty is none. A list of URLs is a Redis Cluster (7.0
+        /// or newer), of which these are some nodes.
         pub url: Servers = Servers::default(),
+        /// With `rediss://`: a file with the certificates (PEM) of the authorities that are believed, and no others. Empty: the
+        /// public ones. This and the next two are read at the start.
+        pub ca_file: String = String::new(),
+        /// A certificate (PEM) that this node shows, for a Redis with `tls-auth-clients yes`, which is its default.
+        pub cert_file: String = String::new(),
+        /// The private key (PEM) of `cert_file`.
+        pub key_file: String = String::new(),
         /// What names of channels and keys begin with: the same on all nodes, another for each installation.
         pub prefix: String = "mailroom".into(),
         /// Channels that events are spread over, the same on all nodes. More make a node hear less of what its sockets do
@@ -35,15 +45,17 @@ crate::settings! {
 
 impl Check for RedisConfig {
     fn check(&self, wrong: &mut Wrong) {
-        const POSSIBLE: &str = "redis://user:password@host:port/number, or a list of such for a cluster";
         for url in &self.url.urls {
             // The reason and not the text, which may have a password.
-            match url.as_str().into_connection_info() {
-                Ok(_) if url.starts_with("redis://") || url.starts_with("unix:") => {}
-                Ok(_) => wrong.refuse_text("url", "another scheme", POSSIBLE),
-                Err(error) => wrong.refuse_text("url", error.to_string(), POSSIBLE),
+            if let Err(why) = readable(url, self.url.cluster) {
+                wrong.refuse_text("url", why, POSSIBLE);
             }
         }
+        let tls = self.url.urls.iter().filter(|url| is_tls(url)).count();
+        if tls > 0 && tls < self.url.urls.len() {
+            wrong.refuse_text("url", "some nodes with TLS and some without", "redis:// for all of them, or rediss://");
+        }
+        self.files().check(wrong, tls > 0, "rediss://");
         if self.prefix.is_empty() || self.prefix.contains(|c: char| c.is_whitespace() || "{}*?[]".contains(c)) {
             wrong.refuse_text("prefix", &self.prefix, "a short name without blanks, as in prefix = \"mailroom\"");
         }
@@ -53,6 +65,77 @@ impl Check for RedisConfig {
         wrong.within("reconcile", self.reconcile, Period::millis(100), Period::secs(30));
         wrong.within("page_life", self.page_life, Period::secs(5), Period::days(7));
     }
+}
+
+const POSSIBLE: &str = "redis://user:password@host:port/number, rediss:// with TLS, or a list of such for a cluster";
+
+fn is_tls(url: &str) -> bool {
+    url.starts_with("rediss://")
+}
+
+fn readable(url: &str, cluster: bool) -> Result<(), String> {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    if scheme.contains("sentinel") {
+        return Err("this build asks no sentinels".into());
+    }
+    url.into_connection_info().map_err(|error| error.to_string())?;
+    match scheme {
+        "unix" if cluster => Err("a node of a cluster cannot be a path".into()),
+        "rediss" if url.contains('#') => {
+            Err("TLS without looking at certificates (#insecure) is not in this build".into())
+        }
+        "redis" | "rediss" => url.split_once('?').map_or(Ok(()), |(_, parameters)| unknown(parameters)),
+        "unix" => Ok(()),
+        _ => Err("another scheme".into()),
+    }
+}
+
+/// What is not looked at must not be believed to matter: `protocol=resp3` is the one that a URL may have.
+fn unknown(parameters: &str) -> Result<(), String> {
+    let names = parameters.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    match names.into_iter().find(|name| *name != "protocol") {
+        Some(name) => Err(format!("this build knows no parameter {name:?} of a URL")),
+        None => Ok(()),
+    }
+}
+
+impl RedisConfig {
+    /// What is believed and shown where the URL asks for TLS.
+    #[must_use]
+    pub fn files(&self) -> Files<'_> {
+        Files { authority: &self.ca_file, certificate: &self.cert_file, key: &self.key_file }
+    }
+
+    /// The servers of the settings, with what it takes to reach them.
+    ///
+    /// # Errors
+    /// A URL that is none, or a file that does not serve.
+    pub fn servers(&self) -> Result<Vec<Server>, String> {
+        let tls = match self.url.urls.iter().any(|url| is_tls(url)) {
+            true => Some(certificates(self.files().read()?)),
+            false => None,
+        };
+        let each = self.url.urls.iter().map(|url| Server::new(url, tls.as_ref()));
+        each.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    /// Nodes of a cluster to begin with; the authorities hold for those that they name, too.
+    ///
+    /// # Errors
+    /// As [`RedisConfig::servers`].
+    pub fn cluster(&self) -> Result<ClusterClient, String> {
+        let infos = self.servers()?.into_iter().map(|server| server.info);
+        let mut builder = ClusterClientBuilder::new(infos);
+        if self.url.urls.iter().any(|url| is_tls(url)) {
+            builder = builder.certs(certificates(self.files().read()?));
+        }
+        builder.build().map_err(|error| error.to_string())
+    }
+}
+
+fn certificates(pem: Pem) -> TlsCertificates {
+    let client_tls = pem.client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    TlsCertificates { client_tls, root_cert: pem.authority }
 }
 
 /// No server, one, or some nodes of a cluster.
@@ -184,7 +267,7 @@ mod tests {
         let config = set("redis://ann:s3cret@cache.test:6380/1");
         assert_eq!(config.url.to_string(), "cache.test:6380");
         assert!(!format!("{config:?}").contains("s3cret"));
-        let wrong = format!("{:?}", Wrong::of(&set("rediss://ann:s3cret@cache.test")));
+        let wrong = format!("{:?}", Wrong::of(&set("rediss://ann:s3cret@cache.test#insecure")));
         assert!(wrong.contains("url") && !wrong.contains("s3cret"), "{wrong}");
     }
 
@@ -192,7 +275,23 @@ mod tests {
     fn what_would_not_do_is_refused() {
         assert!(Wrong::of(&set("redis://127.0.0.1:6379")).is_empty());
         assert_eq!(Wrong::of(&set("http://127.0.0.1")).len(), 1);
+        assert!(Wrong::of(&set("rediss://cache.test")).is_empty());
+        assert!(Wrong::of(&set("redis://cache.test?protocol=resp3")).is_empty());
+        let why = |value: Value| Wrong::of(&set(value)).remove(0).1;
+        let why = |value: &str| why(Value::from(value)).split(" will not do").next().unwrap().to_owned();
+        assert_eq!(why("redis+sentinel://a:26379/mymaster"), r#""this build asks no sentinels""#);
+        assert_eq!(
+            why("rediss://a#insecure"),
+            r##""TLS without looking at certificates (#insecure) is not in this build""##
+        );
+        assert_eq!(why("redis://a?timeout=5"), r#""this build knows no parameter \"timeout\" of a URL""#);
+        assert_eq!(why("redis://a, unix:/run/redis"), r#""a node of a cluster cannot be a path""#);
+        assert_eq!(why("redis://a, rediss://b"), r#""some nodes with TLS and some without""#);
+        assert_eq!(why("valkeys://a"), r#""another scheme""#);
         let config = RedisConfig { prefix: "a b".into(), shards: 0, ..RedisConfig::default() };
         assert_eq!(Wrong::of(&config).len(), 2);
+        let config = RedisConfig { ca_file: "/ca.pem".into(), ..set("redis://127.0.0.1") };
+        assert_eq!(Wrong::of(&config)[0].0, "ca_file");
+        assert!(Wrong::of(&RedisConfig { url: set("rediss://127.0.0.1").url, ..config }).is_empty());
     }
 }

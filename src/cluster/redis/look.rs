@@ -3,11 +3,16 @@
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client, RedisError, cmd};
+use deadpool_redis::redis::{Client, ConnectionAddr, ConnectionInfo, RedisError, cmd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::config::{RedisConfig, place};
+use super::config::RedisConfig;
+use super::topology::Server;
+use crate::tls::Trouble;
 
 const LIMIT: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(1);
 /// RESP3 and its pushes.
 const OLDEST: (u32, u32) = (6, 2);
 /// Sharded channels.
@@ -19,23 +24,30 @@ pub struct Found {
     pub server: String,
     /// False: the operator should do something.
     pub fine: bool,
+    /// What is wrong between its certificate and the settings.
+    pub trouble: Option<Trouble>,
     pub text: String,
 }
 
 /// Asks each server of the settings; nothing without a URL. Takes some seconds where one does not answer.
 pub async fn look(config: &RedisConfig) -> Vec<Found> {
+    let servers = match config.servers() {
+        Ok(servers) => servers,
+        Err(text) => return vec![Found { server: config.url.to_string(), fine: false, trouble: None, text }],
+    };
     let mut all = Vec::new();
-    for url in config.url.urls() {
-        let server = place(url);
-        let mut say = |fine: bool, text: String| all.push(Found { server: server.clone(), fine, text });
-        let seen = match tokio::time::timeout(LIMIT, see(url)).await {
+    for server in servers {
+        let mut say = |fine: bool, text: String| {
+            all.push(Found { server: server.name.clone(), fine, trouble: None, text });
+        };
+        let seen = match tokio::time::timeout(LIMIT, see(server.info.clone())).await {
             Ok(Ok(seen)) => seen,
             Ok(Err(error)) => {
-                say(false, format!("does not answer: {error}"));
+                all.push(failed(server, &error.to_string()).await);
                 continue;
             }
             Err(_) => {
-                say(false, "does not answer within 3 s".into());
+                all.push(failed(server, "within 3 s").await);
                 continue;
             }
         };
@@ -64,8 +76,33 @@ impl Seen {
     }
 }
 
-async fn see(url: &str) -> Result<Seen, RedisError> {
-    let mut connection: MultiplexedConnection = Client::open(url)?.get_multiplexed_async_connection().await?;
+async fn failed(server: Server, error: &str) -> Found {
+    let mut trouble = Trouble::find(error);
+    // Redis takes a greeting of TLS for the beginning of a command, and waits for its end.
+    if trouble.is_none() && tokio::time::timeout(ANSWER, is_plain(server.info.addr())).await.is_ok_and(|plain| plain) {
+        trouble = Some(Trouble::NoTls);
+    }
+    let text = match trouble {
+        Some(trouble) => format!("{} ({error})", trouble.text()),
+        None => format!("does not answer: {error}"),
+    };
+    Found { server: server.name, fine: false, trouble, text }
+}
+
+/// Whether commands are answered without TLS where the settings want it.
+async fn is_plain(addr: &ConnectionAddr) -> bool {
+    let ConnectionAddr::TcpTls { host, port, .. } = addr else { return false };
+    let asked = async {
+        let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.write_all(b"PING\r\n").await?;
+        stream.read_u8().await
+    };
+    // PONG, or an error, such as that a password is wanted.
+    asked.await.is_ok_and(|first| first == b'+' || first == b'-')
+}
+
+async fn see(info: ConnectionInfo) -> Result<Seen, RedisError> {
+    let mut connection: MultiplexedConnection = Client::open(info)?.get_multiplexed_async_connection().await?;
     let info = cmd("INFO").arg("everything").query_async(&mut connection).await?;
     let began = Instant::now();
     let _: String = cmd("PING").query_async(&mut connection).await?;

@@ -30,7 +30,6 @@ pub use wire::Hint;
 
 use self::publish::Publisher;
 use self::subscribe::Subscriber;
-use self::topology::Server;
 use crate::mail::event::Announced;
 
 /// Who is told what other nodes committed. Called on the bus's thread; must not block.
@@ -58,11 +57,10 @@ impl Bus {
         let node = rand::random::<u64>();
         let channels = Channels::new(config.shards);
         let cluster = config.url.is_cluster();
-        let seeds: Result<Vec<_>, _> = config.url.urls().iter().map(|url| Server::new(url)).collect();
         let (publisher, sending) = Publisher::new(redis.clone(), node, &config.prefix, config.shards, cluster);
         let subscriber = Subscriber {
             channels: channels.clone(),
-            seeds: seeds.map_err(|error| error.to_string())?,
+            seeds: config.servers()?,
             cluster,
             prefix: config.prefix.clone(),
             node,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use deadpool::managed::{self, Metrics, RecycleResult};
+use deadpool_redis::cluster::{ClusterClient, ClusterConnection};
 use deadpool_redis::redis::aio::ConnectionLike;
-use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, cmd};
-use deadpool_redis::{PoolError, Runtime, cluster};
+use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, Value, cmd};
+use deadpool_redis::{PoolError, Runtime};
 use parking_lot::Mutex;
 
 use super::config::RedisConfig;
@@ -40,7 +42,25 @@ struct Inner {
 
 enum Pool {
     Single(deadpool_redis::Pool),
-    Cluster(cluster::Pool),
+    Cluster(ClusterPool),
+}
+
+type ClusterPool = managed::Pool<Nodes>;
+
+/// Makes connections to a cluster, each of which finds its nodes by itself.
+struct Nodes(ClusterClient);
+
+impl managed::Manager for Nodes {
+    type Type = ClusterConnection;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<ClusterConnection, RedisError> {
+        self.0.get_async_connection().await
+    }
+
+    async fn recycle(&self, connection: &mut ClusterConnection, _: &Metrics) -> RecycleResult<RedisError> {
+        Ok(cmd("PING").query_async::<Value>(connection).await.map(drop)?)
+    }
 }
 
 enum Failed {
@@ -55,18 +75,17 @@ impl Redis {
     /// # Errors
     /// What is wrong with the settings.
     pub fn new(config: &RedisConfig) -> Result<Option<Self>, String> {
-        let Some(first) = config.url.urls().first() else { return Ok(None) };
+        let mut servers = config.servers()?.into_iter();
+        let Some(first) = servers.next() else { return Ok(None) };
         let (timeout, size) = (config.timeout.0, config.connections);
         let pool = if config.url.is_cluster() {
-            let manager =
-                cluster::Manager::new(config.url.urls().to_vec(), false).map_err(|error| error.to_string())?;
-            let pool = cluster::Pool::builder(manager).max_size(size).runtime(Runtime::Tokio1);
+            let pool = ClusterPool::builder(Nodes(config.cluster()?)).max_size(size).runtime(Runtime::Tokio1);
             let pool = pool.wait_timeout(Some(timeout)).create_timeout(Some(CONNECT)).recycle_timeout(Some(timeout));
             Pool::Cluster(pool.build().map_err(|error| error.to_string())?)
         } else {
             let connection =
                 AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(CONNECT));
-            let manager = deadpool_redis::Manager::new_with_config(first.as_str(), connection);
+            let manager = deadpool_redis::Manager::new_with_config(first.info, connection);
             let pool = deadpool_redis::Pool::builder(manager.map_err(|error| error.to_string())?);
             let pool = pool.max_size(size).runtime(Runtime::Tokio1).wait_timeout(Some(timeout));
             let pool = pool.create_timeout(Some(CONNECT)).recycle_timeout(Some(timeout)).build();
@@ -96,7 +115,7 @@ impl Redis {
         self.within(self.0.timeout, async {
             match &self.0.pool {
                 Pool::Single(pool) => Ok(command.query_async(&mut pool.get().await?).await?),
-                Pool::Cluster(pool) => Ok(command.query_async(&mut pool.get().await?).await?),
+                Pool::Cluster(pool) => Ok(command.query_async(&mut *pool.get().await?).await?),
             }
         })
         .await
@@ -159,7 +178,7 @@ impl Redis {
             }
             Pool::Cluster(pool) => {
                 let mut connection = pool.get().await.map_err(|error| error.to_string())?;
-                tokio::time::timeout(limit, ping.query_async::<String>(&mut connection)).await
+                tokio::time::timeout(limit, ping.query_async::<String>(&mut *connection)).await
             }
         };
         match pong {

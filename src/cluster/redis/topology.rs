@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, Value, cmd};
+use deadpool_redis::redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates, Value, cmd,
+};
 
 use super::shard::{channel, slot};
+use crate::tls;
 
 /// A server by host and port (or path), and how to reach it.
 #[derive(Clone)]
@@ -15,21 +18,32 @@ pub struct Server {
 }
 
 impl Server {
+    /// `tls` says whom a URL with TLS believes.
+    ///
     /// # Errors
     /// The URL is none.
-    pub fn new(url: &str) -> Result<Self, RedisError> {
-        let info = url.into_connection_info()?;
+    pub fn new(url: &str, tls: Option<&TlsCertificates>) -> Result<Self, RedisError> {
+        // Whoever connects to it needs the cryptography.
+        tls::provider();
+        let info = match tls {
+            Some(tls) => Client::build_with_tls(url, tls.clone())?.get_connection_info().clone(),
+            None => url.into_connection_info()?,
+        };
         Ok(Self { name: info.addr().to_string(), info })
     }
 
-    /// Another server with the same credentials.
+    /// Another server with the same credentials, over TLS where this one is.
     fn beside(&self, host: &str, port: u16) -> Self {
         // A server that does not know its own address is where it was asked.
-        let host = match self.info.addr() {
-            ConnectionAddr::Tcp(own, _) if host.is_empty() || host == "?" => own.clone(),
-            _ => host.to_owned(),
+        let known = !host.is_empty() && host != "?";
+        let host = |own: &str| if known { host.to_owned() } else { own.to_owned() };
+        let addr = match self.info.addr() {
+            ConnectionAddr::TcpTls { host: own, insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host: host(own), port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
+            ConnectionAddr::Tcp(own, _) => ConnectionAddr::Tcp(host(own), port),
+            _ => ConnectionAddr::Tcp(host("localhost"), port),
         };
-        let addr = ConnectionAddr::Tcp(host, port);
         Self { name: addr.to_string(), info: self.info.clone().set_addr(addr) }
     }
 }
@@ -111,10 +125,14 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_know_itself_is_where_it_was_asked() {
-        let asked = Server::new("redis://user:secret@seed.test:7000").unwrap();
+        let asked = Server::new("redis://user:secret@seed.test:7000", None).unwrap();
         assert_eq!(asked.beside("", 7_001).name, "seed.test:7001");
         assert_eq!(asked.beside("?", 7_001).name, "seed.test:7001");
         let other = asked.beside("10.0.0.2", 7_002);
         assert_eq!((other.name.as_str(), other.info.redis_settings().password()), ("10.0.0.2:7002", Some("secret")));
+        let none = TlsCertificates { client_tls: None, root_cert: None };
+        let beside = Server::new("rediss://seed.test:7000", Some(&none)).unwrap().beside("?", 7_001);
+        assert!(matches!(beside.info.addr(), ConnectionAddr::TcpTls { insecure: false, .. }), "{}", beside.name);
+        assert_eq!(beside.name, "seed.test:7001");
     }
 }

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use object_store::aws::AmazonS3Builder;
+use object_store::{Certificate, ClientOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::mail::units::{Bytes, Limit, Period};
 use crate::settings::{Check, Wrong};
+use crate::tls::Files;
 
 crate::settings! {
     /// Object storage for the bodies of old messages. Lists, search and everything else stay where they are.
@@ -31,6 +33,9 @@ crate::settings! {
         pub max_reads: u32 = 32,
         /// For what speaks S3 and is not Amazon's: `"https://minio.example:9000"`. With `http://` nothing is encrypted.
         pub endpoint: String = String::new(),
+        /// With `https://` in `endpoint`: a file with the certificates (PEM) of the authorities that are believed, and no
+        /// others. Empty: those of the machine.
+        pub ca_file: String = String::new(),
         /// The bucket's region; empty for `AWS_REGION` or, without it, us-east-1.
         pub region: String = String::new(),
         /// Name the bucket in the host name and not in the path.
@@ -85,12 +90,26 @@ impl Location {
         }
         let (bucket, prefix) = match url.strip_prefix("s3://") {
             Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
-            None => return Err(POSSIBLE),
+            None => return Err(Self::elsewhere(url).unwrap_or(POSSIBLE)),
         };
         let named = !bucket.is_empty() && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         let prefix = prefix.trim_end_matches('/');
         let plain = object_store::path::Path::parse(prefix).is_ok();
         if named && plain { Ok(Some(Self::S3 { bucket: bucket.into(), prefix: prefix.into() })) } else { Err(POSSIBLE) }
+    }
+
+    /// What to do about storage that this build knows no other way to.
+    fn elsewhere(url: &str) -> Option<&'static str> {
+        match url.split_once("://")?.0 {
+            "gs" | "gcs" => Some(
+                "\"s3://BUCKET/PREFIX\" with endpoint = \"https://storage.googleapis.com\" and an HMAC key, \
+                 which is how this build reaches Google Cloud Storage",
+            ),
+            "az" | "azure" | "abfs" | "abfss" => {
+                Some("\"s3://BUCKET/PREFIX\" of something that speaks S3: this build does not speak to Azure")
+            }
+            _ => None,
+        }
     }
 }
 
@@ -114,6 +133,7 @@ impl Check for ColdConfig {
         if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             wrong.refuse_text("endpoint", endpoint, "\"https://HOST:PORT\", or \"\" for Amazon's");
         }
+        self.files().check(wrong, endpoint.starts_with("https://"), "https://");
         if self.access_key_id.is_empty() != self.secret_access_key.0.is_empty() {
             wrong.refuse("secret_access_key", "one without the other", "both access_key_id and this, or neither");
         }
@@ -121,12 +141,32 @@ impl Check for ColdConfig {
 }
 
 impl ColdConfig {
+    fn files(&self) -> Files<'_> {
+        Files { authority: &self.ca_file, certificate: "", key: "" }
+    }
+
+    /// How requests are made.
+    ///
+    /// # Errors
+    /// What is wrong with `ca_file`.
+    pub(super) fn client(&self) -> Result<ClientOptions, String> {
+        // The library takes what it finds.
+        crate::tls::provider();
+        let mut options = ClientOptions::new()
+            .with_allow_http(self.endpoint.starts_with("http://"))
+            .with_connect_timeout(self.timeout.0);
+        if let Some(authority) = self.files().read()?.authority {
+            let bundle = Certificate::from_pem_bundle(&authority).map_err(|error| format!("ca_file: {error}"))?;
+            options = bundle.into_iter().fold(options, ClientOptions::with_root_certificate);
+            options = options.with_no_system_certificates(true);
+        }
+        Ok(options)
+    }
+
     /// What connects to `bucket`.
     pub(super) fn s3(&self, bucket: &str) -> AmazonS3Builder {
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_virtual_hosted_style_request(self.virtual_hosted)
-            .with_allow_http(self.endpoint.starts_with("http://"));
+        let mut builder =
+            AmazonS3Builder::from_env().with_bucket_name(bucket).with_virtual_hosted_style_request(self.virtual_hosted);
         if !self.endpoint.is_empty() {
             builder = builder.with_endpoint(&self.endpoint);
         }
@@ -157,6 +197,9 @@ mod tests {
         {
             assert!(Location::parse(wrong).is_err(), "{wrong}");
         }
+        let said = |url: &str| format!("{:?}", Wrong::of(&ColdConfig { url: url.into(), ..ColdConfig::default() }));
+        assert!(said("gs://mail/old").contains("https://storage.googleapis.com"), "{}", said("gs://mail/old"));
+        assert!(said("az://mail/old").contains("does not speak to Azure"));
     }
 
     #[test]
@@ -166,6 +209,18 @@ mod tests {
         let wrong = Wrong::of(&config);
         assert_eq!(wrong.len(), 1);
         assert!(!format!("{wrong:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_authority_is_for_an_endpoint_with_tls() {
+        let config = |endpoint: &str| ColdConfig {
+            url: "s3://b".into(),
+            endpoint: endpoint.into(),
+            ca_file: "/ca.pem".into(),
+            ..ColdConfig::default()
+        };
+        assert_eq!(Wrong::of(&config("https://minio.test:9000")), []);
+        assert_eq!(Wrong::of(&config("http://minio.test:9000"))[0].0, "ca_file");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! finds it, [`pack`] makes objects of it, [`tidy`] minds what is not needed any more, [`lock`] keeps other nodes out
 //! meanwhile, and `writer::objects` points the rows there. An object is written and looked at before any row points to it; it
 //! has the format of a segment file, records describe themselves. Storage that is away makes single bodies unreadable and
-//! nothing else.
+//! nothing else. [`examine`] is for `doctor`.
 
 pub mod config;
+pub mod examine;
 mod lock;
 pub mod metrics;
 mod pack;
@@ -26,9 +27,7 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
-};
+use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
 use tokio::sync::Semaphore;
 
 use self::config::{ColdConfig, Location};
@@ -96,12 +95,8 @@ impl Cold {
                 Box::new(files.with_fsync(true))
             }
             Some(Location::S3 { bucket, prefix }) => {
-                let client = config.s3(&bucket).with_client_options(
-                    ClientOptions::new()
-                        .with_allow_http(config.endpoint.starts_with("http://"))
-                        .with_connect_timeout(config.timeout.0)
-                        .with_timeout(WRITING),
-                );
+                let requests = config.client().map_err(wrong)?.with_timeout(WRITING);
+                let client = config.s3(&bucket).with_client_options(requests);
                 let client = client.with_retry(retries(config.timeout.0)).build();
                 Box::new(PrefixStore::new(client.map_err(|error| wrong(error.to_string()))?, Path::from(prefix)))
             }
@@ -261,8 +256,22 @@ async fn within<T>(limit: Duration, what: impl Future<Output = Result<T, ColdErr
 fn failed(name: &str, error: &object_store::Error) -> ColdError {
     match error {
         object_store::Error::NotFound { .. } => ColdError::Missing(name.to_owned()),
-        error => ColdError::Away(error.to_string()),
+        error => ColdError::Away(whole(error)),
     }
+}
+
+/// An error with its causes, as far as it does not name them by itself.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn retries(timeout: Duration) -> RetryConfig {

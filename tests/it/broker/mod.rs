@@ -23,7 +23,7 @@ use crate::support::servers::RabbitMq;
 use crate::support::{Api, SmtpClient, TestServer, message, until};
 
 /// The one that nobody kills.
-fn shared() -> &'static RabbitMq {
+pub fn shared() -> &'static RabbitMq {
     static SHARED: OnceLock<RabbitMq> = OnceLock::new();
     SHARED.get_or_init(RabbitMq::start)
 }

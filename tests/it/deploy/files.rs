@@ -27,9 +27,15 @@ fn yaml_file(path: &Path) -> Vec<Value> {
 
 /// What the compose file means with the example's passwords.
 fn compose() -> Value {
+    compose_with(&[])
+}
+
+/// The same with some of the example's variables changed.
+fn compose_with(changed: &[(&str, &str)]) -> Value {
     let mut compose = program("docker-compose");
     compose.arg("-f").arg(deploy("compose.yml")).arg("--env-file").arg(deploy(".env.example")).arg("config");
-    let said = compose.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/tmp").output().unwrap();
+    let said = compose.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/tmp");
+    let said = said.envs(changed.iter().copied()).output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     yaml(&String::from_utf8_lossy(&said.stdout)).remove(0)
 }
@@ -98,6 +104,17 @@ fn the_compose_file_is_valid_and_its_settings_are_known() {
         assert!(seconds(node["stop_grace_period"].as_str().unwrap()) > default_stop().1);
         assert_eq!(node["read_only"], true);
     }
+    // With everything that the example leaves empty.
+    let stored = [
+        ("COLD_URL", "s3://mail-archive/bodies"),
+        ("COLD_AFTER", "30d"),
+        ("COLD_ENDPOINT", "https://minio.example:9000"),
+        ("COLD_ACCESS_KEY_ID", "key"),
+        ("COLD_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let node = &compose_with(&stored)["services"]["node1"]["environment"];
+    assert_eq!((&node["MAILROOM__COLD__URL"], &node["MAILROOM__COLD__AFTER"]), (&stored[0].1.into(), &"30d".into()));
+    config_check(&strings(node));
     // Whom the nodes believe is nginx, and nginx alone.
     let nginx = services["nginx"]["networks"]["cluster"]["ipv4_address"].as_str().unwrap();
     let environment = strings(&services["node1"]["environment"]);
@@ -175,6 +192,39 @@ fn the_manifests_are_valid_and_their_settings_are_known() {
     let mut variables = strings(&of_kind(&documents, "ConfigMap")[0]["data"]);
     variables.extend(strings(&of_kind(&documents, "Secret")[0]["stringData"]));
     config_check(&variables);
+    for section in ["DATABASE", "REDIS", "BROKER"] {
+        assert!(variables.contains_key(&format!("MAILROOM__{section}__URL")), "{section}");
+    }
+
+    // What is there as a comment holds, too, all of it together.
+    let mut offered = BTreeMap::new();
+    for file in ["configmap.yaml", "secret.example.yaml"] {
+        let text = fs::read_to_string(deploy("kubernetes").join(file)).unwrap();
+        let comments = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("# "))
+            .filter(|line| line.split_once(": ").is_some_and(|(name, _)| name.starts_with("MAILROOM__")));
+        let comments: Vec<_> = comments.collect();
+        assert!(comments.len() > 5, "{file}");
+        offered.extend(strings(&yaml(&comments.join("\n"))[0]));
+    }
+    for name in ["REDIS__CA_FILE", "BROKER__CA_FILE", "COLD__CA_FILE", "COLD__URL", "COLD__SECRET_ACCESS_KEY"] {
+        assert!(offered.contains_key(&format!("MAILROOM__{name}")), "{name}");
+    }
+    let container = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    let mounted: Vec<_> = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| mount["mountPath"].as_str().unwrap())
+        .collect();
+    for (name, value) in &offered {
+        let path = value.split_once("sslrootcert=").map_or(value.as_str(), |(_, path)| path);
+        let is_file = name.ends_with("_FILE") || value.contains("sslrootcert=");
+        assert!(!is_file || mounted.iter().any(|mount| path.starts_with(mount)), "{name}: {path} is not mounted");
+    }
+    variables.extend(offered);
+    config_check(&variables);
 }
 
 #[test]
@@ -248,7 +298,7 @@ fn metrics() -> BTreeSet<String> {
 }
 
 /// The metrics that an expression names: words with an underscore outside of quotes that are neither functions nor labels.
-fn named(expression: &str) -> Vec<String> {
+pub fn named(expression: &str) -> Vec<String> {
     let outside: String = expression.split('"').step_by(2).collect::<Vec<_>>().join(" ");
     let words = outside.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_metric = |word: &&str| {
@@ -275,9 +325,8 @@ fn rules_and_scraping_are_valid_and_the_alerts_fire() {
     assert!(["node1", "node2", "node3"].iter().all(|node| allowed.contains(node)), "{allowed}");
 }
 
-#[test]
-fn alerts_and_dashboard_are_about_metrics_that_exist() {
-    let metrics = metrics();
+/// Every expression of rules and dashboard.
+pub fn expressions() -> Vec<String> {
     let rules = yaml_file(&deploy("prometheus/alerts.yml")).remove(0);
     let mut expressions: Vec<String> = Vec::new();
     for rule in rules["groups"][0]["rules"].as_array().unwrap() {
@@ -294,14 +343,26 @@ fn alerts_and_dashboard_are_about_metrics_that_exist() {
             expressions.push(target["expr"].as_str().unwrap().to_owned());
         }
     }
+    expressions
+}
+
+#[test]
+fn alerts_and_dashboard_are_about_metrics_that_exist() {
+    let metrics = metrics();
     let mut seen = BTreeSet::new();
-    for expression in expressions {
+    for expression in expressions() {
         for name in named(&expression) {
             assert!(metrics.contains(&name), "{name}: {expression}");
             seen.insert(name);
         }
     }
-    assert!(seen.len() > 25, "{seen:?}");
+    assert!(seen.len() > 60, "{seen:?}");
+    // What nodes share is watched whole.
+    for name in
+        metrics.iter().filter(|name| ["redis_", "broker_", "store_replica_"].iter().any(|of| name.starts_with(of)))
+    {
+        assert!(seen.contains(name), "nobody looks at {name}");
+    }
     let source = &yaml_file(&deploy("grafana/provisioning/datasources/prometheus.yml"))[0]["datasources"][0];
     assert_eq!(source["uid"], "prometheus");
 }

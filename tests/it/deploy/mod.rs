@@ -1,5 +1,6 @@
 //! What stands around the server in production: nginx in front, compose, Kubernetes, Prometheus, each read by its own tools.
 
+mod exported;
 mod files;
 pub mod nginx;
 mod rolling;

@@ -12,9 +12,15 @@ use awc::http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite;
+
+use mailroom::tls::Files;
 
 use super::{program, root, run};
+use crate::support::certificates::{Authority, HERE};
 use crate::support::process::{Plan, free_addresses};
 use crate::support::{Api, Socket, TestServer, message, until};
 
@@ -108,12 +114,14 @@ fn configure(directory: &Path, ports: [SocketAddr; 4], http: &[SocketAddr], smtp
     certificate(directory);
 }
 
+/// Signed by `ca.pem`, with which clients look at it.
 fn certificate(directory: &Path) {
-    let mut openssl = program("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
-    openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
-    openssl.arg("-keyout").arg(directory.join("privkey.pem")).arg("-out").arg(directory.join("fullchain.pem"));
-    run(&mut openssl);
+    let authority = Authority::new();
+    let own = authority.sign(HERE);
+    let text = |path: &str| fs::read_to_string(path).unwrap();
+    fs::write(directory.join("ca.pem"), text(&authority.file())).unwrap();
+    fs::write(directory.join("fullchain.pem"), text(&own.certificate) + &text(&authority.file())).unwrap();
+    fs::write(directory.join("privkey.pem"), text(&own.key)).unwrap();
 }
 
 impl Nginx {
@@ -164,9 +172,48 @@ impl Nginx {
     /// What curl says of a path over TLS: head and body.
     fn curl(&self, path: &str, options: &[&str]) -> String {
         let mut curl = program("curl");
-        curl.args(["-s", "-i", "--max-time", "20", "--cacert"]).arg(self.directory.path().join("fullchain.pem"));
+        curl.args(["-s", "-i", "--max-time", "20", "--cacert"]).arg(self.directory.path().join("ca.pem"));
         curl.args(options).arg(format!("https://localhost:{}{path}", self.https.port()));
         run(&mut curl)
+    }
+}
+
+/// A connection as a browser makes it for a WebSocket.
+async fn encrypted(nginx: &Nginx) -> TlsStream<TcpStream> {
+    let authority = nginx.directory.path().join("ca.pem");
+    let files = Files { authority: authority.to_str().unwrap(), certificate: "", key: "" };
+    let mut config = (*files.read().unwrap().config()).clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(nginx.https).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await.unwrap()
+}
+
+#[actix::test]
+async fn a_socket_works_over_tls_for_pages_of_its_own_server_alone() {
+    let node = node().await;
+    let nginx = Nginx::start(&[node.app.http], &[node.smtp_address()]).await;
+    let url = format!("wss://localhost:{}/v1/ws", nginx.https.port());
+    let own = url.replace("wss:", "https:").replace("/v1/ws", "");
+    let mut socket = Socket::of_page(encrypted(&nginx).await, &url, &own).await.unwrap();
+    socket.subscribe("bob@example.com").await;
+    for uid in 1..4 {
+        mail(Ipv4Addr::new(127, 0, 0, 9), node.smtp_address(), "bob@example.com").await;
+        let heard = socket.hear().await;
+        assert_eq!((&heard["message"]["subject"], &heard["message"]["uid"]), (&"through nginx".into(), &uid.into()));
+    }
+    // The scheme that nginx tells the server is part of what a page is.
+    for origin in [own.replace("https:", "http:"), "https://evil.test".to_owned()] {
+        match Socket::of_page(encrypted(&nginx).await, &url, &origin).await {
+            Err(tungstenite::Error::Http(answer)) => assert_eq!(answer.status(), 403, "{origin}"),
+            Err(error) => panic!("{origin}: {error}"),
+            Ok(_) => panic!("{origin} was let in"),
+        }
+    }
+    // It ends as without TLS, so that clients know when to come again.
+    node.stop().await;
+    match socket.hear_within(std::time::Duration::from_secs(5)).await {
+        crate::support::socket::Heard::Closed(code) => assert_eq!(code, Some(1012)),
+        other => panic!("{other:?}"),
     }
 }
 

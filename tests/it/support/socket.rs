@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, protocol::Message};
 
 use super::PATIENCE;
 
-pub struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket<S = TcpStream>(WebSocketStream<S>);
 
 /// What came.
 #[derive(Debug)]
@@ -38,6 +40,24 @@ impl Socket {
         let stream = socket.connect(address).await.ok()?;
         let shake = tokio_tungstenite::client_async(format!("ws://{address}/v1/ws"), stream);
         Some(Self(timeout(PATIENCE, shake).await.expect("an answer to the handshake").ok()?.0))
+    }
+
+    /// Goes with a RST, as a machine that was cut off and came back.
+    pub fn reset(self) {
+        let _ = socket2::SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// As a page of `origin` does, over a connection that is there.
+    ///
+    /// # Errors
+    /// What the handshake was answered with.
+    pub async fn of_page(stream: S, url: &str, origin: &str) -> Result<Self, tungstenite::Error> {
+        let mut request = url.into_client_request()?;
+        request.headers_mut().insert("origin", origin.parse().expect("a header"));
+        let shake = tokio_tungstenite::client_async(request, stream);
+        Ok(Self(timeout(PATIENCE, shake).await.expect("an answer to the handshake")?.0))
     }
 
     /// What comes next within `limit`, pings aside.
@@ -83,11 +103,6 @@ impl Socket {
     pub async fn subscribe(&mut self, mailbox: &str) {
         assert!(self.follow(mailbox, None).await);
         assert_eq!(self.hear().await["type"], "subscribed");
-    }
-
-    /// Goes with a RST, as a machine that was cut off and came back.
-    pub fn reset(self) {
-        let _ = socket2::SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO));
     }
 
     /// Says goodbye and does not wait for the answer.

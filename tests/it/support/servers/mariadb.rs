@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use super::super::certificates::Signed;
 use super::super::process::free_addresses;
 use super::mysql;
 use super::running::{Account, Running, Words, directory};
@@ -19,6 +20,11 @@ pub struct MariaDb(Running);
 impl MariaDb {
     pub fn start() -> Self {
         Self::with([])
+    }
+
+    /// With this certificate.
+    pub fn with_tls(own: &Signed) -> Self {
+        Self::with([&format!("--ssl-cert={}", own.certificate), &format!("--ssl-key={}", own.key)])
     }
 
     /// With settings such as `--max-allowed-packet=1M`.

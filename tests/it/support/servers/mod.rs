@@ -24,5 +24,5 @@ pub use nginx::Nginx;
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::{Redis, RedisCluster};
-pub use running::Running;
+pub use running::{Running, Words};
 pub use s3::S3;

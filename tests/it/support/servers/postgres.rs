@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
+use super::super::certificates::Signed;
 use super::super::process::free_addresses;
 use super::running::{Account, Running, Words, directory};
 
@@ -19,6 +20,19 @@ impl Postgres {
 
     /// With settings such as `-c work_mem=1MB`, two words each.
     pub fn with<const N: usize>(settings: [&str; N]) -> Self {
+        Self::begin(Words::default().and(settings), None)
+    }
+
+    /// With `ssl=on` and this certificate.
+    pub fn with_tls(own: &Signed) -> Self {
+        let certificate = format!("ssl_cert_file={}", own.certificate);
+        Self::begin(
+            Words::default().and(["-c", "ssl=on", "-c", &certificate, "-c", "ssl_key_file=server.key"]),
+            Some(own),
+        )
+    }
+
+    fn begin(settings: Words, own: Option<&Signed>) -> Self {
         let ([address], directory, account) = (free_addresses(), directory(), Account::new("postgres"));
         let data = directory.join("data");
         account.directory(&data);
@@ -28,7 +42,11 @@ impl Postgres {
             .and(["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"])
             .by(&account)
             .run();
-        let server = server(data, address.port()).and(settings).by(&account);
+        if let Some(own) = own {
+            // It refuses a key that others may read.
+            account.file(&PathBuf::from(data).join("server.key"), &std::fs::read(&own.key).expect("a key"));
+        }
+        let server = server(data, address.port()).then(settings).by(&account);
         let probe = psql(address.port(), "postgres").and(["-c", "SELECT 1"]);
         Self(Running::start(server, probe, directory, address))
     }

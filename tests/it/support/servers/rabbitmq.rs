@@ -1,10 +1,12 @@
 //! RabbitMQ with an epmd of its own, without plugins.
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use super::super::certificates::{Authority, Signed};
 use super::super::process::free_addresses;
 use super::running::{Running, Words, directory};
 
@@ -14,13 +16,33 @@ const SCRIPT: &str = r#"epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" & exec "$
 pub struct RabbitMq {
     running: Running,
     environment: Vec<(String, String)>,
+    /// Where it speaks TLS when it does.
+    pub tls: SocketAddr,
 }
 
 impl RabbitMq {
     pub fn start() -> Self {
-        let ([address, distribution, epmd], directory) = (free_addresses(), directory());
+        Self::begin(|_| String::new())
+    }
+
+    /// With a second port for TLS, for clients that show a certificate of the same authority.
+    pub fn with_tls(authority: &Authority, own: &Signed) -> Self {
+        Self::begin(|address| {
+            format!(
+                "listeners.ssl.1 = {address}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+                 ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n",
+                authority.file(),
+                own.certificate,
+                own.key
+            )
+        })
+    }
+
+    fn begin(more: impl FnOnce(SocketAddr) -> String) -> Self {
+        let ([address, distribution, epmd, tls], directory) = (free_addresses(), directory());
+        let config = format!("{CONFIG}{}", more(tls));
         let path = |name: &str| directory.join(name).to_str().expect("a path in text").to_owned();
-        for (name, text) in [("plugins", "[].\n"), ("rabbitmq.conf", CONFIG), ("env", "")] {
+        for (name, text) in [("plugins", "[].\n"), ("rabbitmq.conf", config.as_str()), ("env", "")] {
             std::fs::write(directory.join(name), text).expect("writes");
         }
         let environment = [
@@ -43,7 +65,7 @@ impl RabbitMq {
         let program = |name: &str| programs().join(name).to_str().expect("text").to_owned();
         let server = with(Words::new(["sh", "-c", SCRIPT, &program("rabbitmq-server")]), &environment);
         let probe = with(Words::new([&program("rabbitmqctl"), "--quiet", "await_startup"]), &environment);
-        Self { running: Running::start(server, probe, directory, address), environment }
+        Self { running: Running::start(server, probe, directory, address), environment, tls }
     }
 
     /// What `rabbitmqctl` says.

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::super::certificates::{Authority, Signed};
 use super::super::process::free_addresses;
 use super::running::{Running, Words, directory};
 
 /// Slots of a cluster.
 const SLOTS: usize = 16_384;
 
-pub struct Redis(Running);
+pub struct Redis {
+    running: Running,
+    /// What `redis-cli` needs to be let in.
+    client: Vec<String>,
+}
 
 impl Redis {
     pub fn start() -> Self {
@@ -20,17 +25,34 @@ impl Redis {
 
     /// With settings such as `--maxmemory 1mb`, two words each.
     pub fn with<const N: usize>(settings: [&str; N]) -> Self {
-        let ([address], directory) = (free_addresses(), directory());
-        let port = address.port().to_string();
-        let server = Words::new(["redis-server", "--port", &port, "--bind", "127.0.0.1", "--save", ""])
-            .and(["--appendonly", "no", "--daemonize", "no", "--dir", directory.to_str().expect("a path in text")])
+        Self::begin("--port", Words::default().and(settings), Vec::new())
+    }
+
+    /// With TLS and nothing else, for clients that show a certificate of the same authority.
+    pub fn with_tls<const N: usize>(authority: &Authority, own: &Signed, settings: [&str; N]) -> Self {
+        let ca = authority.file();
+        let words = Words::default()
+            .and(["--port", "0", "--tls-ca-cert-file", &ca, "--tls-auth-clients", "yes"])
+            .and(["--tls-cert-file", &own.certificate, "--tls-key-file", &own.key])
             .and(settings);
-        let probe = cli(address.port()).and(["PING"]);
-        Self(Running::start(server, probe, directory, address))
+        // What is wrong with a certificate is not for this client to find.
+        let client = ["--tls", "--insecure", "--cert", &own.certificate, "--key", &own.key];
+        Self::begin("--tls-port", words, client.map(str::to_owned).into())
+    }
+
+    fn begin(port: &str, settings: Words, client: Vec<String>) -> Self {
+        let ([address], directory) = (free_addresses(), directory());
+        let server =
+            Words::new(["redis-server", port, &address.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
+                .and(["--appendonly", "no", "--daemonize", "no", "--dir", directory.to_str().expect("a path in text")])
+                .then(settings);
+        let probe = cli(address.port()).and_all(&client).and(["PING"]);
+        Self { running: Running::start(server, probe, directory, address), client }
     }
 
     pub fn url(&self) -> String {
-        format!("redis://{}/", self.0.address)
+        let scheme = if self.client.is_empty() { "redis" } else { "rediss" };
+        format!("{scheme}://{}/", self.running.address)
     }
 
     /// One command and its answer.
@@ -40,11 +62,11 @@ impl Redis {
 
     /// The same where an error is an answer, such as `MOVED`.
     pub fn try_command<const N: usize>(&self, words: [&str; N]) -> Result<String, String> {
-        cli(self.0.address.port()).and(words).output()
+        cli(self.running.address.port()).and_all(&self.client).and(words).output()
     }
 
     pub fn stop(&mut self) {
-        self.0.stop(Signal::TERM);
+        self.running.stop(Signal::TERM);
     }
 }
 
@@ -52,13 +74,13 @@ impl Deref for Redis {
     type Target = Running;
 
     fn deref(&self) -> &Running {
-        &self.0
+        &self.running
     }
 }
 
 impl DerefMut for Redis {
     fn deref_mut(&mut self) -> &mut Running {
-        &mut self.0
+        &mut self.running
     }
 }
 
@@ -73,10 +95,24 @@ pub struct RedisCluster {
 
 impl RedisCluster {
     pub fn start() -> Self {
+        Self::of(Redis::with)
+    }
+
+    /// All of it with TLS, also between the nodes.
+    pub fn with_tls(authority: &Authority, own: &Signed) -> Self {
+        Self::of(|settings| {
+            let [a, b, c, d, e, f, g, h] = settings;
+            let tls = ["--tls-cluster", "yes", "--tls-replication", "yes"];
+            let [i, j, k, l] = tls;
+            Redis::with_tls(authority, own, [a, b, c, d, e, f, g, h, i, j, k, l])
+        })
+    }
+
+    fn of(node: impl Fn([&str; 8]) -> Redis) -> Self {
         let nodes: [(Redis, u16); 3] = std::array::from_fn(|_| {
             let [bus] = free_addresses();
             let bus = bus.port();
-            let node = Redis::with([
+            let node = node([
                 "--cluster-enabled",
                 "yes",
                 "--cluster-port",

@@ -53,6 +53,19 @@ impl Words {
         self
     }
 
+    /// All of the other's words behind these.
+    pub fn then(mut self, other: Self) -> Self {
+        self.words.extend(other.words);
+        self.environment.extend(other.environment);
+        self
+    }
+
+    /// The same words from a list.
+    pub fn and_all(mut self, words: &[String]) -> Self {
+        self.words.extend_from_slice(words);
+        self
+    }
+
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
@@ -112,6 +125,17 @@ impl Account {
     pub fn directory(&self, path: &Path) {
         std::fs::create_dir(path).expect("a new directory");
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o700)).expect("ours");
+        if self.other {
+            chown(path, Some(self.uid), Some(self.gid)).expect("gives it away");
+        }
+    }
+}
+
+impl Account {
+    /// Writes a file that this user alone may read.
+    pub fn file(&self, path: &Path, bytes: &[u8]) {
+        std::fs::write(path, bytes).expect("writes");
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).expect("ours");
         if self.other {
             chown(path, Some(self.uid), Some(self.gid)).expect("gives it away");
         }

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::super::certificates::{Authority, Signed};
 use super::super::process::free_addresses;
 use super::running::{Running, Words, directory};
 
@@ -16,15 +17,30 @@ pub struct S3 {
 impl S3 {
     /// With an empty bucket `mail`.
     pub fn start() -> Self {
+        Self::begin(None)
+    }
+
+    /// The same over TLS; its URL names `localhost`.
+    pub fn with_tls(authority: &Authority, own: &Signed) -> Self {
+        Self::begin(Some((authority, own)))
+    }
+
+    fn begin(tls: Option<(&Authority, &Signed)>) -> Self {
         let [address] = free_addresses();
         let program = program();
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        let server = Words::new([program.to_str().expect("text"), "-H", &host, "-p", &port]);
-        let endpoint = format!("http://{address}");
-        let probe = Words::new(["curl", "-fsS", "-o", "/dev/null", &format!("{endpoint}/moto-api/")]);
+        let mut server = Words::new([program.to_str().expect("text"), "-H", &host, "-p", &port]);
+        let mut endpoint = format!("http://{address}");
+        let mut curl = Words::new(["curl", "-fsS", "-o", "/dev/null"]);
+        if let Some((authority, own)) = tls {
+            server = server.and(["-c", &own.certificate, "-k", &own.key]);
+            endpoint = format!("https://localhost:{port}");
+            curl = curl.and(["--cacert", &authority.file()]);
+        }
+        let probe = curl.clone().and([&format!("{endpoint}/moto-api/")]);
         let this = Self { running: Running::start(server, probe, directory(), address), endpoint };
         let bucket = format!("{}/mail", this.endpoint);
-        Words::new(["curl", "-fsS", "-o", "/dev/null", "-X", "PUT", &bucket]).run();
+        curl.and(["-X", "PUT", &bucket]).run();
         this
     }
 }
