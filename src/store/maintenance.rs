@@ -8,7 +8,7 @@ use super::alone::{Purpose, locked};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::source::Source;
-use super::{Store, connect, head};
+use super::{Store, connect};
 
 /// How a database was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
