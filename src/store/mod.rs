@@ -159,7 +159,8 @@ pub(crate) enum Bodies {
 pub struct StoreStatus {
     /// Free bytes below `[database] min_free`: receiving answers 452.
     pub no_space: bool,
-    pub free_bytes: u64,
+    /// Where the data lies; not known of a database server.
+    pub free_bytes: Option<u64>,
     /// Deliveries waiting for the writers.
     pub queued: u64,
     /// Committed events that are not in the search index yet.
@@ -189,7 +190,7 @@ impl Store {
         let shared = &self.inner.shared;
         StoreStatus {
             no_space: shared.space.no_space.load(Ordering::Relaxed),
-            free_bytes: shared.space.free.load(Ordering::Relaxed),
+            free_bytes: (!self.is_shared()).then(|| shared.space.free.load(Ordering::Relaxed)),
             queued: self.inner.lanes.queued() as u64,
             index_lag: self.inner.search.as_ref().map_or(0, search::Search::lag),
             healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.lanes.is_closed(),
