@@ -140,6 +140,8 @@ struct Inner {
     rounds: Mutex<Option<tokio::task::AbortHandle>>,
     /// Where connections come from, on a database server.
     source: Option<source::Source>,
+    /// As it was when the store was opened.
+    last_commit: i64,
     faults: Faults,
     /// Nobody else may open the directory as long as this is here: until the store is closed.
     lock: Mutex<Option<File>>,
@@ -202,6 +204,12 @@ impl Store {
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
         StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
+    }
+
+    /// When something was committed for the last time before the store was opened, in microseconds; zero if never.
+    #[must_use]
+    pub fn last_commit(&self) -> i64 {
+        self.inner.last_commit
     }
 
     /// Whether other nodes may write to the database: nothing that was read from it stays true by itself.
