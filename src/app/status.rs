@@ -61,13 +61,14 @@ impl Probe for Status {
         let needed = broker.as_ref().is_none_or(|broker| broker.trouble.is_some());
         let mut parts = vec![
             Part::new("store", needed, failing).with("queued", status.queued),
-            Part::new("disk", false, full).with("free_bytes", status.free_bytes),
             Part::new("search", false, None).with("index_lag", status.index_lag),
             Part::new("smtp", false, None)
                 .with("sessions", self.gate.sessions())
                 .with("bytes_in_flight", self.gate.bytes())
                 .with("active_mailboxes", self.map.active()),
         ];
+        // The disk of a database server is its own affair.
+        parts.extend(status.free_bytes.map(|free| Part::new("disk", false, full).with("free_bytes", free)));
         parts.extend(broker.map(broker_part));
         // Without it this node goes on alone: degraded, not failing.
         parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
@@ -84,7 +85,9 @@ impl Probe for Status {
         if let Some(store) = self.store.read().as_ref() {
             let status = store.status();
             metrics::gauge!(store_metrics::QUEUED).set(status.queued as f64);
-            metrics::gauge!(store_metrics::FREE).set(status.free_bytes as f64);
+            if let Some(free) = status.free_bytes {
+                metrics::gauge!(store_metrics::FREE).set(free as f64);
+            }
         }
     }
 }

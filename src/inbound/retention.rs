@@ -31,7 +31,7 @@ pub struct Retention {
 /// knows it too.
 #[must_use]
 pub fn trusted(store: &Store) -> Arc<Mutex<Trusted>> {
-    Arc::new(Mutex::new(Trusted::new(store.stream_head().stamp, reading())))
+    Arc::new(Mutex::new(Trusted::new(store.last_commit(), reading())))
 }
 
 fn reading() -> Reading {

@@ -1,9 +1,10 @@
 //! The one row of `meta`: read, and made or brought up to date when a store is opened.
 
-use entity::{mailbox, meta};
+use entity::{commit, mailbox, meta};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    QueryOrder,
 };
 
 use super::config::{Config, Defaults};
@@ -28,6 +29,17 @@ pub fn defaults(row: &meta::Model, config: &Config) -> Defaults {
     let ttl = columns::unsigned(row.message_ttl);
     let message_ttl = (ttl > 0).then(|| std::time::Duration::from_micros(ttl));
     Defaults { message_ttl, ..config.defaults }
+}
+
+/// When something was committed last, in microseconds; zero if that is not known. Stamps tell on SQLite alone.
+pub async fn last_commit(db: &DatabaseConnection, row: &meta::Model) -> Result<i64, DbErr> {
+    if db.get_database_backend() == DbBackend::Sqlite {
+        return Ok(row.stamp);
+    }
+    let newest = commit::Entity::find().order_by_desc(commit::Column::Batch).one(db).await?;
+    let time = newest.and_then(|mark| mark.batch.get_timestamp()).map(|time| time.to_unix());
+    let micros = |(seconds, nanos): (u64, u32)| i64::try_from(seconds * 1_000_000 + u64::from(nanos / 1_000)).ok();
+    Ok(time.and_then(micros).unwrap_or(0))
 }
 
 /// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.

@@ -39,7 +39,7 @@ pub fn describe() {
     describe_counter!(CONFLICTS, "Transactions that were in the way of another and were tried again");
     describe_counter!(FAILURES, "Batches that were not committed");
     describe_counter!(RESTARTS, "Times a writer came back after a panic");
-    describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies");
+    describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies; not on a database server");
     describe_gauge!(REPLICA_UP, "Whether the read replica answers");
     describe_gauge!(REPLICA_LAG, "Events that the primary has and the read replica has not, a moment ago");
     describe_counter!(

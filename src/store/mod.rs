@@ -141,6 +141,8 @@ struct Inner {
     rounds: Mutex<Option<tokio::task::AbortHandle>>,
     /// Where connections come from, on a database server.
     source: Option<source::Source>,
+    /// As it was when the store was opened.
+    last_commit: i64,
     faults: Faults,
     /// Nobody else may open the directory as long as this is here: until the store is closed.
     lock: Mutex<Option<File>>,
@@ -160,7 +162,8 @@ pub(crate) enum Bodies {
 pub struct StoreStatus {
     /// Free bytes below `[database] min_free`: receiving answers 452.
     pub no_space: bool,
-    pub free_bytes: u64,
+    /// Where the data lies; not known of a database server.
+    pub free_bytes: Option<u64>,
     /// Deliveries waiting for the writers.
     pub queued: u64,
     /// Committed events that are not in the search index yet.
@@ -190,7 +193,7 @@ impl Store {
         let shared = &self.inner.shared;
         StoreStatus {
             no_space: shared.space.no_space.load(Ordering::Relaxed),
-            free_bytes: shared.space.free.load(Ordering::Relaxed),
+            free_bytes: (!self.is_shared()).then(|| shared.space.free.load(Ordering::Relaxed)),
             queued: self.inner.lanes.queued() as u64,
             index_lag: self.inner.search.as_ref().map_or(0, search::Search::lag),
             healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.lanes.is_closed(),
@@ -202,6 +205,12 @@ impl Store {
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
         StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
+    }
+
+    /// When something was committed for the last time before the store was opened, in microseconds; zero if never.
+    #[must_use]
+    pub fn last_commit(&self) -> i64 {
+        self.inner.last_commit
     }
 
     /// Whether other nodes may write to the database: nothing that was read from it stays true by itself.

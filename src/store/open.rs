@@ -69,6 +69,7 @@ impl Store {
         let db = source.session().await.map_err(failed)?;
         engine::check_packet(&db, &source, config).await?;
         let head = locked(&db, Purpose::Open, head::prepare(&db, config)).await.map_err(failed)?;
+        let last_commit = head::last_commit(&db, &head.row).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
@@ -104,6 +105,7 @@ impl Store {
             search,
             pages: Pages::new(config.database.list_cache.as_usize()),
             source: Some(source),
+            last_commit,
             faults,
             ..Inner::new(config, (read, lanes), shared, (Bodies::Table, cold))
         };
@@ -117,6 +119,7 @@ impl Store {
         let database = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(database)?;
         let head = head::prepare(&db, config).await.map_err(database)?;
+        let last_commit = head::last_commit(&db, &head.row).await.map_err(database)?;
         db.close().await.map_err(database)?;
         directory.sync()?;
         let read = connect::reading(&directory.database, config.database.read_connections).await.map_err(database)?;
@@ -142,6 +145,7 @@ impl Store {
         };
         let inner = Inner {
             search,
+            last_commit,
             faults,
             lock: Mutex::new(Some(lock)),
             ..Inner::new(config, (read, lanes), shared, (Bodies::Files(directory.bodies), cold))
@@ -176,6 +180,7 @@ impl Inner {
             cold_round: tokio::sync::Mutex::default(),
             rounds: Mutex::default(),
             source: None,
+            last_commit: 0,
             faults: Faults::default(),
             lock: Mutex::default(),
         }

@@ -61,6 +61,19 @@ pub async fn counters_are_dense_and_events_come_in_commit_order(engine: Engine) 
     );
 }
 
+pub async fn a_store_knows_when_something_was_committed_before_it_was_opened(engine: Engine) {
+    let mut f = Fixture::on(engine).await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    // A mark has milliseconds.
+    let before = mailroom::clock::now_micros() / 1_000 * 1_000;
+    f.fill("a@x", 3).await;
+    let after = mailroom::clock::now_micros();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    f.restart().await;
+    let last = f.store.last_commit();
+    assert!((before..=after).contains(&last), "{before} to {after}: {last}");
+}
+
 pub async fn an_address_without_a_row_is_empty_at_cursor_zero(engine: Engine) {
     let f = Fixture::on(engine).await;
     let page = f.list("nobody@x").await;

@@ -67,6 +67,7 @@ everywhere! {
         what_was_put_in_is_listed_and_reads_back_byte_for_byte
         several_mailboxes_share_one_body_and_one_commit
         counters_are_dense_and_events_come_in_commit_order
+        a_store_knows_when_something_was_committed_before_it_was_opened
         an_address_without_a_row_is_empty_at_cursor_zero
         a_list_of_all_spans_mailboxes_newest_first;
     cache:
