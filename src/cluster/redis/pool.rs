@@ -224,7 +224,8 @@ impl Redis {
     }
 }
 
-/// Whether more commands would fail too.
+/// Whether more commands would fail too. What the server refuses with a code that the library does not know (OOM, WRONGTYPE, …)
+/// is about that command.
 fn means_away(error: &RedisError) -> bool {
     use deadpool_redis::redis::ServerErrorKind as Server;
     match error.kind() {
@@ -232,6 +233,7 @@ fn means_away(error: &RedisError) -> bool {
             kind,
             Server::BusyLoading | Server::ClusterDown | Server::MasterDown | Server::ReadOnly | Server::TryAgain
         ),
+        ErrorKind::Extension => false,
         _ => true,
     }
 }
