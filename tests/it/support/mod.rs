@@ -2,6 +2,7 @@
 //! killed, an SMTP client that says exactly what it is told, and HTTP calls.
 
 pub mod api;
+pub mod confirmed;
 pub mod process;
 pub mod server;
 pub mod servers;
