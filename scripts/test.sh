@@ -23,7 +23,8 @@ threads=$(nproc 2>/dev/null || echo 4)
 integration() { "$CARGO" build --bin mailroom && RUST_TEST_THREADS=$threads "$CARGO" test --test it -- --skip deploy::; }
 # What stands around the server: nginx before it, compose, Kubernetes, Prometheus. Two at a time: they restart servers under load.
 deploy() { "$CARGO" build --bin mailroom && "$CARGO" test --test it -- --test-threads 2 deploy::; }
-# The same suite once more with the store on a server. The store suite itself is part of the first run, on every engine.
+# The same suite once more with the store on a server and Redis beside it, on PostgreSQL with RabbitMQ before it. The store suite itself
+# is part of the first run, on every engine.
 integration_postgres() { RUST_TEST_THREADS=$threads scripts/engine.sh postgres; }
 integration_mariadb() { RUST_TEST_THREADS=$threads scripts/engine.sh mariadb; }
 docs() { "$CARGO" test --workspace --doc && RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" "$CARGO" doc --workspace --no-deps --quiet; }

@@ -95,9 +95,14 @@ impl Probe for Status {
 /// Its dead letters are counted in `/health`, and are trouble for a person to look at, not for this node.
 fn broker_part(status: BrokerStatus) -> Part {
     let away = status.database_away.then(|| "the database is away: mail waits in the broker".to_owned());
+    let queues = status.queues.into_iter();
+    let queues: serde_json::Map<_, _> = queues
+        .map(|(queue, passed)| (queue, serde_json::json!({"confirmed": passed.confirmed, "settled": passed.settled})))
+        .collect();
     Part::new("broker", false, status.trouble.or(away))
         .with("waiting", status.waiting)
         .with("dead_letters", status.dead)
+        .with("queues", queues)
         .with("unconfirmed_bytes", status.unconfirmed_bytes)
         .with("database_away", status.database_away)
 }

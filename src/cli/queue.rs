@@ -72,7 +72,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
 }
 
 async fn act(config: &BrokerConfig, dead: &Dead) -> anyhow::Result<()> {
-    let letters = DeadLetters::open(config).await?;
+    let mut letters = DeadLetters::open(config).await?;
     let mut out = std::io::stdout().lock();
     let mut failed = None;
     let mut found = 0usize;

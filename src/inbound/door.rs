@@ -43,21 +43,30 @@ pub struct InboundDoor {
 }
 
 impl InboundDoor {
-    /// Gives each mailbox its part; one that was retired meanwhile is looked up once more.
-    async fn spread(&self, delivery: Arc<Delivery>, keys: Vec<MailboxKey>, arbiter: actix::ArbiterHandle) {
+    /// Gives each mailbox its part; one that was retired meanwhile is looked up once more, and one that has to be asked whether
+    /// `size` bytes fit.
+    async fn spread(&self, delivery: Arc<Delivery>, keys: Vec<MailboxKey>, size: u64, arbiter: actix::ArbiterHandle) {
         for key in keys {
-            let Err(append) = self.offer(&key, Append(Arc::clone(&delivery))) else { continue };
-            let refusal =
-                match (Resolve { key: key.clone(), size: 0, arbiter: arbiter.clone() }).ask(&self.registry).await {
-                    Ok(()) => match self.offer(&key, append) {
-                        Ok(()) => continue,
-                        Err(_) => Refusal::Unavailable,
-                    },
-                    Err(refusal) => refusal,
-                };
+            let append = Append(Arc::clone(&delivery));
+            let offered = if self.weighs(&key) { Err(append) } else { self.offer(&key, append) };
+            let Err(append) = offered else { continue };
+            let refusal = match (Resolve { key: key.clone(), size, arbiter: arbiter.clone() }).ask(&self.registry).await
+            {
+                Ok(()) => match self.offer(&key, append) {
+                    Ok(()) => continue,
+                    Err(_) => Refusal::Unavailable,
+                },
+                Err(refusal) => refusal,
+            };
             delivery.refuse(refusal);
             return;
         }
+    }
+
+    /// Whether this mailbox's quota must be looked at after the dot, when the size is known: the store does that itself, but what
+    /// goes to a queue first is stored whatever its size.
+    fn weighs(&self, key: &MailboxKey) -> bool {
+        self.policy.is_queued() && self.map.with(key, |entry| entry.shared.quota.load(Ordering::SeqCst)) == Some(true)
     }
 
     /// Sends to the mailbox if what is known of it still holds.
@@ -71,19 +80,21 @@ impl InboundDoor {
         let arbiter = Arbiter::current();
         let parts = parts(&message.recipients, self.plus, self.policy.automatic());
         let keys: Vec<_> = parts.iter().map(|part| part.mailbox.clone()).collect();
-        let Deliver { id, received_at, envelope, .. } = message;
+        let Deliver { id, received_at, envelope, data, .. } = message;
+        let size = if self.policy.is_queued() { data.len() as u64 } else { 0 };
         let Prepared { body, summary } = prepared;
         let load = Load { id, received_at, envelope, body, summary, parts };
         let (delivery, verdict) = Delivery::new(load, Arc::clone(&self.outlet));
         let late = Arc::downgrade(&delivery);
         let limit = self.commit_timeout;
         if let [key] = keys.as_slice()
+            && !self.weighs(key)
             && self.offer(key, Append(Arc::clone(&delivery))).is_ok()
         {
             drop(delivery);
         } else {
             let door = self.clone();
-            actix::spawn(async move { door.spread(delivery, keys, arbiter).await });
+            actix::spawn(async move { door.spread(delivery, keys, size, arbiter).await });
         }
         Answer::Later(Box::pin(async move {
             tokio::pin!(verdict);

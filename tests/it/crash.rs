@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::support::servers::Engine;
 use crate::support::{Api, PATIENCE, process::Plan, until};
 
 const KILLS: usize = 24;
@@ -311,14 +312,16 @@ fn complete(log: &Log, places: &Places) {
     }
 }
 
-/// A sender sent one after the other: so are the UIDs, also over restarts.
+/// A sender sent one after the other: so are the UIDs, also over restarts. In a broker large messages wait in a queue of their own.
 fn in_order(log: &Log, places: &Places) {
+    let broker = Engine::chosen().has_broker();
     for (mailbox, found) in places {
-        let mut last: HashMap<usize, u64> = HashMap::new();
+        let mut last: HashMap<(usize, bool), u64> = HashMap::new();
         let mut numbers: Vec<_> = found.iter().collect();
         numbers.sort_unstable();
         for (number, uid) in numbers {
-            let before = last.insert(log.sent[*number].sender, *uid);
+            let sent = &log.sent[*number];
+            let before = last.insert((sent.sender, broker && sent.size >= LARGE), *uid);
             assert!(before.is_none_or(|before| before < *uid), "{number} in {mailbox}: {uid} after {before:?}");
         }
     }

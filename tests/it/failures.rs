@@ -9,7 +9,8 @@ use mailroom::inbound::fail::Victim;
 use mailroom::mail::address::{MailboxKey, Plus};
 use mailroom::store::Fault;
 
-use crate::support::{SmtpClient, Socket, TestServer, message, until};
+use crate::support::servers::Engine;
+use crate::support::{SmtpClient, Socket, TestServer, confirmed, message, until};
 
 /// The one that dies belongs to `hurt@`; nobody who sends to another one may notice.
 const HURT: &str = "hurt@example.com";
@@ -94,6 +95,8 @@ async fn survives(fail: impl AsyncFn(&TestServer)) -> BTreeSet<String> {
     for sender in senders {
         sender.await.expect("no session noticed more than a 451");
     }
+    // What a failure held up comes after others, and must not come after the end.
+    confirmed::is_stored(server.app.http).await;
     server.deliver(HURT, &message("end hurt", "text")).await;
     server.deliver(OTHER, &message("end other", "text")).await;
     for (mailbox, witness) in witnesses {
@@ -153,9 +156,13 @@ async fn nobody_notices_a_panic_in_the_actor_for_all_mailboxes() {
 }
 
 #[actix::test]
-async fn a_panic_of_the_writer_before_the_commit_is_a_451_for_its_batch() {
+async fn a_panic_of_the_writer_before_the_commit_is_a_451_for_its_batch_unless_a_queue_has_it() {
     let refused = survives(async |server: &TestServer| server.faults.arm(Fault::PanicBeforeCommit)).await;
-    assert!(!refused.is_empty() && refused.len() <= SENDERS * KILLS, "{refused:?}");
+    if Engine::chosen().has_broker() {
+        assert_eq!(refused, BTreeSet::new());
+    } else {
+        assert!(!refused.is_empty() && refused.len() <= SENDERS * KILLS, "{refused:?}");
+    }
 }
 
 #[actix::test]

@@ -233,12 +233,8 @@ async fn a_full_mailbox_is_refused_at_rcpt_for_itself_alone() {
 }
 
 #[actix::test]
-async fn declared_sizes_and_simultaneous_messages_do_not_overfill_a_mailbox() {
-    let server = TestServer::with(|config| {
-        config.mailboxes.max_bytes = Limit::of(Bytes::kib(100));
-        config.mailboxes.max_messages = Limit::of(Count(5));
-    })
-    .await;
+async fn what_is_too_large_for_a_mailbox_is_refused_as_soon_as_its_size_is_known() {
+    let server = TestServer::with(|config| config.mailboxes.max_bytes = Limit::of(Bytes::kib(100))).await;
     let mut smtp = server.smtp().await;
     smtp.hello().await;
     assert!(smtp.command("MAIL FROM:<ann@sender.test> SIZE=200000").await.starts_with("250 "));
@@ -249,7 +245,19 @@ async fn declared_sizes_and_simultaneous_messages_do_not_overfill_a_mailbox() {
     let large = message("large", &"0123456789\r\n".repeat(15_000));
     let reply = smtp.send("ann@sender.test", &["bytes@example.com"], large.as_bytes()).await;
     assert!(reply.starts_with("452 4.2.2"), "{reply}");
+    // Beside what is there already, and for all recipients when it does not fit for one.
+    server.deliver("bytes@example.com", &message("half", &"0123456789\r\n".repeat(5_000))).await;
+    let half = message("other half", &"0123456789\r\n".repeat(5_000));
+    let both = ["empty@example.com", "bytes@example.com"];
+    assert!(smtp.send("ann@sender.test", &both, half.as_bytes()).await.starts_with("452 4.2.2"));
+    assert_eq!(server.api().subjects("bytes@example.com").await, ["half"]);
+    assert_eq!(server.api().subjects("empty@example.com").await, [""; 0]);
+    server.stop().await;
+}
 
+#[actix::test]
+async fn simultaneous_messages_do_not_overfill_a_mailbox() {
+    let server = TestServer::with(|config| config.mailboxes.max_messages = Limit::of(Count(5))).await;
     // Twelve are admitted while nothing is stored; their dots come together.
     let mut ready = Vec::new();
     for _ in 0..12 {

@@ -97,7 +97,7 @@ async fn a_reader_that_stops_is_behind_harms_nobody_and_catches_up() {
     for number in first..sender.sent {
         next(&mut slow, number).await;
     }
-    sender.send().await;
+    latency(&mut sender, &mut quick).await;
     next(&mut slow, sender.sent - 1).await;
     until("nobody is behind", async || metric(&server, "websocket_subscriptions_behind").await == 0.0).await;
     drop(slow);

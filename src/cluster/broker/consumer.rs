@@ -83,6 +83,13 @@ impl Task {
     /// # Errors
     /// The connection's; what was taken comes again.
     pub async fn consume(mut self) -> Result<End, lapin::Error> {
+        let end = self.work().await;
+        // Nobody comes back to what lies before them on this channel.
+        self.count(self.window.tags(State::Settled).len() as u64);
+        end
+    }
+
+    async fn work(&mut self) -> Result<End, lapin::Error> {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut consumer =
             self.channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await?;
@@ -260,7 +267,7 @@ impl Task {
             match state {
                 State::Asked => {}
                 State::Again => self.ask(tag).await,
-                State::Failed | State::Done | State::Settled => return state,
+                State::Failed | State::Done | State::Settled | State::Returned => return state,
             }
             // It holds a sender of its own: there is always one.
             let Some((of, verdict)) = self.verdicts.recv().await else { return State::Settled };
@@ -272,13 +279,18 @@ impl Task {
     async fn fail(&mut self, tag: u64) -> Result<(), lapin::Error> {
         metrics::counter!(names::REQUEUED, "reason" => "failed").increment(1);
         tracing::error!(queue = self.queue, "a message cannot be stored although the database takes others");
-        self.window.set(tag, State::Settled);
+        self.window.set(tag, State::Returned);
         self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await
     }
 
+    fn count(&self, passed: u64) {
+        self.all.condition.counts.settled(&self.queue, passed);
+    }
+
     async fn acknowledge(&mut self) -> Result<(), lapin::Error> {
-        let (acks, count) = self.window.acknowledge();
+        let (acks, count, passed) = self.window.acknowledge();
         metrics::counter!(names::ACKED).increment(count as u64);
+        self.count(passed);
         let acks =
             acks.into_iter().map(|ack| self.channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }));
         join_all(acks).await.into_iter().collect()

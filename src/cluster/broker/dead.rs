@@ -3,9 +3,12 @@
 //! A queue has no index: to find one, all are taken, without acknowledging them, and what is not meant goes back as it was. Two
 //! who look at the same time see a part of them each. Called by `mailroom queue dead`, beside running servers.
 
+use std::time::Duration;
+
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::time::Instant;
 
 use super::config::BrokerConfig;
 use super::link::{self, NoLink};
@@ -14,6 +17,10 @@ use super::publisher::{QUEUE, REASON};
 use super::topology::{self, Names};
 use crate::mail::id::DeliveryId;
 use crate::store::bodies;
+
+/// How long what is put back may take; somebody else may have taken it meanwhile.
+const PUT_BACK: Duration = Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Why the dead letters could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +77,8 @@ pub struct DeadLetters {
     connection: Connection,
     channel: Channel,
     names: Names,
+    /// Letters that were looked at and stay.
+    kept: u32,
 }
 
 impl DeadLetters {
@@ -82,7 +91,7 @@ impl DeadLetters {
             link::connect(config, "dead letters").await.map_err(|why| DeadError::Link(config.place(), why))?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, names: Names::new(config) })
+        Ok(Self { connection, channel, names: Names::new(config), kept: 0 })
     }
 
     /// Shows all that are there now to `decide`, one after the other, and does with each what it says. Returns how many were
@@ -90,7 +99,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// [`DeadError`]; what was not done stays.
-    pub async fn each(&self, mut decide: impl FnMut(&DeadLetter) -> Fate) -> Result<usize, DeadError> {
+    pub async fn each(&mut self, mut decide: impl FnMut(&DeadLetter) -> Fate) -> Result<usize, DeadError> {
         let queue = self.names.dead();
         let (count, _) = topology::look(&self.channel, &queue).await?;
         let mut done = 0;
@@ -99,7 +108,10 @@ impl DeadLetters {
             let Some(got) = got else { break };
             let letter = letter(got.delivery);
             match decide(&letter) {
-                Fate::Stay => continue,
+                Fate::Stay => {
+                    self.kept += 1;
+                    continue;
+                }
                 Fate::Requeue => self.send_back(&letter).await?,
                 Fate::Drop => {}
             }
@@ -127,13 +139,18 @@ impl DeadLetters {
         }
     }
 
-    /// Puts back what stays, and ends.
+    /// Puts back what stays, and ends once it is there for the next who looks.
     ///
     /// # Errors
     /// The broker's; what was looked at is put back by it.
     pub async fn close(self) -> Result<(), DeadError> {
         // What was not acknowledged goes back to its place.
         self.channel.close(200, "looked".into()).await?;
+        let channel = self.connection.create_channel().await?;
+        let end = Instant::now() + PUT_BACK;
+        while topology::look(&channel, &self.names.dead()).await?.0 < self.kept && Instant::now() < end {
+            tokio::time::sleep(AGAIN).await;
+        }
         Ok(self.connection.close(200, "looked".into()).await?)
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod consumer;
+pub mod counts;
 pub mod dead;
 pub mod examine;
 pub mod link;
@@ -19,6 +20,7 @@ pub mod publisher;
 pub mod topology;
 pub mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,19 +31,21 @@ use tokio::sync::{oneshot, watch};
 pub use config::BrokerConfig;
 
 use crate::store::{Outlet, Store};
-use publisher::Publisher;
-use topology::Trouble;
+use counts::{Counts, Passed};
+use publisher::{NotOpen, Publisher};
+use topology::Names;
 
 /// How long a start waits for the broker before it goes on without.
 const START: Duration = Duration::from_secs(5);
 
 /// How the broker is, as this node sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Condition {
     /// Why it takes nothing; none while it does.
     trouble: Mutex<Link>,
     waiting: AtomicU64,
     dead: AtomicU64,
+    counts: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +58,11 @@ enum Link {
 }
 
 impl Condition {
+    fn new(config: &BrokerConfig) -> Self {
+        let counts = Counts::new(&Names::new(config));
+        Self { trouble: Mutex::default(), waiting: AtomicU64::default(), dead: AtomicU64::default(), counts }
+    }
+
     fn connected(&self) {
         *self.trouble.lock() = Link::None;
         ::metrics::gauge!(metrics::CONNECTED).set(1.0);
@@ -102,6 +111,8 @@ pub struct BrokerStatus {
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,
+    /// How far each queue is, as this node knows.
+    pub queues: BTreeMap<String, Passed>,
     /// Bytes that wait for the broker's answer.
     pub unconfirmed_bytes: u64,
     /// Taking from the queues rests because the database is away.
@@ -118,14 +129,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts its thread and waits a little for the broker. One that does not answer is tried again for good: mail is 451
-    /// meanwhile.
+    /// Starts its thread and waits a little until the broker takes messages. One that does not answer is tried again for good:
+    /// mail is 451 meanwhile.
     ///
     /// # Errors
     /// The queues are not what the settings ask for, their files for TLS do not serve, or the thread cannot be started.
     pub async fn start(config: BrokerConfig, store: Store) -> anyhow::Result<Self> {
         config.tls().map_err(|why| anyhow::anyhow!("[broker] {why}"))?;
-        let condition = Arc::new(Condition::default());
+        let condition = Arc::new(Condition::new(&config));
         let (publisher, lanes) = Publisher::new(&config, Arc::clone(&condition));
         let (monitor, watcher) = monitor::watch(store.clone());
         let (stop, stopped) = watch::channel(false);
@@ -142,13 +153,15 @@ impl Broker {
             },
         );
         let work = async move {
-            let checked = tokio::time::timeout(START, check(&config)).await.unwrap_or(Ok(()));
-            let refused = checked.is_err();
-            let _ = first.send(checked);
-            if refused {
-                return;
-            }
-            let publishing = tokio::spawn(publisher::run(publishing, lanes, config));
+            let opened = match tokio::time::timeout(START, publishing.open(&config)).await {
+                Ok(Err(NotOpen::Queues(trouble))) if trouble.is_lasting() => {
+                    let _ = first.send(Err(trouble));
+                    return;
+                }
+                opened => opened.ok().and_then(Result::ok),
+            };
+            let _ = first.send(Ok(()));
+            let publishing = tokio::spawn(publisher::run(publishing, lanes, config, opened));
             let watching = tokio::spawn(watcher.run(stopped));
             consuming.run().await;
             let _ = watching.await;
@@ -183,6 +196,7 @@ impl Broker {
             trouble: self.condition.trouble(),
             waiting: self.condition.waiting.load(Ordering::Relaxed),
             dead: self.condition.dead.load(Ordering::Relaxed),
+            queues: self.condition.counts.now(),
             unconfirmed_bytes: self.publisher.unconfirmed(),
             database_away: self.monitor.mode() == monitor::Mode::Rest,
         }
@@ -198,17 +212,5 @@ impl Broker {
         {
             tracing::warn!("what was taken from the broker could not be finished in time; it comes again");
         }
-    }
-}
-
-/// The first look: only what stays wrong is an error.
-async fn check(config: &BrokerConfig) -> Result<(), Trouble> {
-    match link::connect(config, "start").await {
-        Ok(connection) => {
-            let declared = topology::declare(&connection, config).await;
-            let _ = connection.close(200, "checked".into()).await;
-            declared.or_else(|trouble| if trouble.is_lasting() { Err(trouble) } else { Ok(()) })
-        }
-        Err(_) => Ok(()),
     }
 }

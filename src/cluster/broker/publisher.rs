@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, Either, FutureExt, select, select_all};
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{BoxStream, FuturesUnordered};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
@@ -19,9 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::config::BrokerConfig;
-use super::link::{self, Pauses};
+use super::link::{self, NoLink, Pauses};
 use super::message::Mail;
-use super::topology::{self, Names};
+use super::topology::{self, Names, Trouble};
 use super::{Condition, metrics as names};
 use crate::mail::id::DeliveryId;
 use crate::store::{Incoming, Outlet, WriteFailed};
@@ -177,17 +177,65 @@ impl Outlet for Publisher {
     }
 }
 
-/// Keeps a connection for publishing, until it is aborted.
-pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig) {
+/// A connection for publishing.
+pub struct Opened {
+    /// Lives as long as its channels are used.
+    _connection: Connection,
+    events: BoxStream<'static, Event>,
+    channels: Vec<Channel>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpen {
+    #[error("{0}")]
+    NoLink(#[from] NoLink),
+    #[error("{0}")]
+    Queues(#[from] Trouble),
+}
+
+impl From<lapin::Error> for NotOpen {
+    fn from(error: lapin::Error) -> Self {
+        Self::Queues(error.into())
+    }
+}
+
+impl Publisher {
+    /// Connects and makes sure of the queues. From here on messages are taken; they go out once [`run`] has the connection.
+    ///
+    /// # Errors
+    /// [`NotOpen`].
+    pub async fn open(&self, config: &BrokerConfig) -> Result<Opened, NotOpen> {
+        let connection = link::connect(config, "publisher").await?;
+        // Before anything can be said of the connection.
+        let events = connection.events_listener().boxed();
+        topology::declare(&connection, config).await?;
+        let mut channels = Vec::with_capacity(CHANNELS);
+        for _ in 0..CHANNELS {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            channels.push(channel);
+        }
+        self.condition.connected();
+        self.ready.store(true, Ordering::Relaxed);
+        Ok(Opened { _connection: connection, events, channels })
+    }
+}
+
+/// Keeps a connection for publishing, `opened` first, until it is aborted.
+pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig, mut opened: Option<Opened>) {
     let mut pauses = Pauses::default();
     loop {
-        let why = match open(&config).await {
-            Ok((connection, channels)) => {
+        let link = match opened.take() {
+            Some(opened) => Ok(opened),
+            None => publisher.open(&config).await,
+        };
+        let why = match link {
+            Ok(opened) => {
                 pauses.reset();
-                publisher.condition.connected();
-                serve(&publisher, &connection, channels, &mut lanes).await
+                serve(&publisher, opened, &mut lanes).await
             }
-            Err(why) => why,
+            Err(why) => why.to_string(),
         };
         publisher.ready.store(false, Ordering::Relaxed);
         publisher.condition.lost(&why);
@@ -199,24 +247,11 @@ pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig) {
     }
 }
 
-async fn open(config: &BrokerConfig) -> Result<(Connection, Vec<Channel>), String> {
-    let connection = link::connect(config, "publisher").await.map_err(|error| error.to_string())?;
-    topology::declare(&connection, config).await.map_err(|trouble| trouble.to_string())?;
-    let mut channels = Vec::with_capacity(CHANNELS);
-    for _ in 0..CHANNELS {
-        let channel = connection.create_channel().await.map_err(|error| error.to_string())?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| error.to_string())?;
-        channels.push(channel);
-    }
-    Ok((connection, channels))
-}
-
 /// Sends what comes until the connection or one of its channels fails; returns why.
-async fn serve(publisher: &Publisher, connection: &Connection, channels: Vec<Channel>, lanes: &mut Lanes) -> String {
-    let events = connection.events_listener();
-    publisher.ready.store(true, Ordering::Relaxed);
-    let lanes = channels.into_iter().zip(&mut lanes.0).map(|(channel, lane)| carry(channel, lane).boxed());
-    let lanes = select_all(lanes);
+async fn serve(publisher: &Publisher, opened: Opened, lanes: &mut Lanes) -> String {
+    let Opened { _connection, events, channels } = opened;
+    let lanes = channels.into_iter().zip(&mut lanes.0);
+    let lanes = select_all(lanes.map(|(channel, lane)| carry(channel, lane, &publisher.condition).boxed()));
     let minded = mind(publisher, events);
     match select(std::pin::pin!(minded), lanes).await {
         Either::Left((why, _)) => why,
@@ -229,8 +264,7 @@ async fn serve(publisher: &Publisher, connection: &Connection, channels: Vec<Cha
 }
 
 /// Heeds what the broker says of the connection; ends when it is lost.
-async fn mind(publisher: &Publisher, events: impl futures_util::Stream<Item = Event>) -> String {
-    let mut events = std::pin::pin!(events);
+async fn mind(publisher: &Publisher, mut events: BoxStream<'static, Event>) -> String {
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => {
@@ -249,15 +283,15 @@ async fn mind(publisher: &Publisher, events: impl futures_util::Stream<Item = Ev
 }
 
 /// Sends the messages of one lane in order and waits for the answers to all of them at once; ends with the channel.
-async fn carry(channel: Channel, lane: &mut mpsc::Receiver<Sending>) -> lapin::Error {
-    let mut open: FuturesUnordered<BoxFuture<'static, Option<lapin::Error>>> = FuturesUnordered::new();
+async fn carry(channel: Channel, lane: &mut mpsc::Receiver<Sending>, condition: &Condition) -> lapin::Error {
+    let mut open: FuturesUnordered<BoxFuture<'_, Option<lapin::Error>>> = FuturesUnordered::new();
     loop {
         let outcome = tokio::select! {
             biased;
             Some(outcome) = open.next(), if !open.is_empty() => outcome,
             sending = lane.recv() => {
                 let Some(sending) = sending else { return lapin::ErrorKind::FutureCompleted.into() };
-                let mut publishing = publish(channel.clone(), sending).boxed();
+                let mut publishing = publish(channel.clone(), sending, condition).boxed();
                 // The first poll puts it behind the one before; the others only wait.
                 match futures_util::poll!(&mut publishing) {
                     std::task::Poll::Ready(outcome) => outcome,
@@ -275,7 +309,7 @@ async fn carry(channel: Channel, lane: &mut mpsc::Receiver<Sending>) -> lapin::E
 }
 
 /// Sends one message and tells its sender; an error is the channel's.
-async fn publish(channel: Channel, sending: Sending) -> Option<lapin::Error> {
+async fn publish(channel: Channel, sending: Sending, condition: &Condition) -> Option<lapin::Error> {
     let Sending { letter, mut done, until, permit } = sending;
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let (queue, properties) = (ShortString::from(letter.queue.as_str()), properties(&letter));
@@ -295,6 +329,7 @@ async fn publish(channel: Channel, sending: Sending) -> Option<lapin::Error> {
     match outcome {
         Ok(Confirmation::Ack(None)) => {
             metrics::counter!(names::CONFIRMED).increment(1);
+            condition.counts.confirmed(&letter.queue);
             done.give(true);
             None
         }

@@ -16,8 +16,10 @@ pub enum State {
     Failed,
     /// It is safe elsewhere, the broker need not keep it.
     Done,
-    /// The broker was told.
+    /// The broker was told, and forgets it.
     Settled,
+    /// The broker was told to bring it again.
+    Returned,
 }
 
 /// A message that was taken.
@@ -76,17 +78,20 @@ impl Window {
         self.0.iter().any(|held| held.state == state)
     }
 
-    /// What to acknowledge now, and how many messages that is; they are settled afterwards and what is settled is forgotten.
-    pub fn acknowledge(&mut self) -> (Vec<Ack>, usize) {
-        let (mut acks, mut done) = (Vec::new(), 0);
+    /// What to acknowledge now, and how many messages that is; they are settled afterwards. What is settled with all before it
+    /// is forgotten: how many that are now.
+    pub fn acknowledge(&mut self) -> (Vec<Ack>, usize, u64) {
+        let (mut acks, mut done, mut passed) = (Vec::new(), 0, 0);
         let mut last = None;
         while let Some(held) = self.0.front() {
             match held.state {
                 State::Done => {
                     done += 1;
+                    passed += 1;
                     last = Some(held.tag);
                 }
-                State::Settled => {}
+                State::Settled => passed += 1,
+                State::Returned => {}
                 State::Asked | State::Again | State::Failed => break,
             }
             self.0.pop_front();
@@ -97,7 +102,7 @@ impl Window {
             done += 1;
             acks.push(Ack { tag: held.tag, multiple: false });
         }
-        (acks, done)
+        (acks, done, passed)
     }
 }
 
@@ -117,19 +122,19 @@ mod tests {
     #[test]
     fn what_is_done_in_order_is_one_acknowledgement() {
         let mut window = window(&[State::Done, State::Settled, State::Done, State::Asked]);
-        assert_eq!(window.acknowledge(), (vec![ack(3, true)], 2));
+        assert_eq!(window.acknowledge(), (vec![ack(3, true)], 2, 3));
         assert_eq!(window.tags(State::Asked), [4]);
-        assert_eq!(window.acknowledge(), (vec![], 0));
+        assert_eq!(window.acknowledge(), (vec![], 0, 0));
     }
 
     #[test]
     fn one_that_takes_long_holds_up_nobody_and_is_not_acknowledged_with_others() {
         let mut window = window(&[State::Done, State::Asked, State::Done, State::Failed, State::Done]);
-        assert_eq!(window.acknowledge(), (vec![ack(1, true), ack(3, false), ack(5, false)], 3));
+        assert_eq!(window.acknowledge(), (vec![ack(1, true), ack(3, false), ack(5, false)], 3, 1));
         window.set(2, State::Done);
-        assert_eq!(window.acknowledge(), (vec![ack(2, true)], 1));
-        window.set(4, State::Settled);
-        assert_eq!(window.acknowledge(), (vec![], 0));
+        assert_eq!(window.acknowledge(), (vec![ack(2, true)], 1, 2));
+        window.set(4, State::Returned);
+        assert_eq!(window.acknowledge(), (vec![], 0, 1), "what comes again is not through");
         assert!(window.0.is_empty());
     }
 }

@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -20,13 +19,8 @@ use mailroom::cluster::broker::topology::{self, Names};
 use mailroom::config::Config;
 
 use crate::support::servers::RabbitMq;
+use crate::support::servers::database::rabbitmq as shared;
 use crate::support::{Api, SmtpClient, TestServer, message, until};
-
-/// The one that nobody kills.
-pub fn shared() -> &'static RabbitMq {
-    static SHARED: OnceLock<RabbitMq> = OnceLock::new();
-    SHARED.get_or_init(RabbitMq::start)
-}
 
 /// A server in this process with a broker, ready.
 async fn server(url: &str, change: impl FnOnce(&mut Config)) -> TestServer {

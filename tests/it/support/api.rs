@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use awc::http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::{PATIENCE, confirmed};
 
 pub struct Api {
     pub address: SocketAddr,
@@ -60,6 +60,7 @@ impl Api {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Result<Answer, String> {
+        confirmed::is_stored(self.address).await;
         let client = self.kept.clone().unwrap_or_else(client);
         let mut request = client.request(method, format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod certificates;
+pub mod confirmed;
 pub mod process;
 pub mod server;
 pub mod servers;

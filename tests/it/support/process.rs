@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::servers::Engine;
-use super::{Api, PATIENCE, POLL, SmtpClient};
+use super::servers::database::QUEUES;
+use super::{Api, PATIENCE, POLL, SmtpClient, confirmed};
 
 /// Killed when dropped.
 pub struct Process {
@@ -42,7 +43,13 @@ impl Plan {
         ];
         let database = Engine::chosen().database(data);
         if let Some(redis) = database.redis() {
-            let settings = [("DATABASE__URL", database.url), ("REDIS__URL", redis), ("REDIS__PREFIX", database.name)];
+            let prefix = database.name.clone();
+            let settings = [("DATABASE__URL", database.url.clone()), ("REDIS__URL", redis), ("REDIS__PREFIX", prefix)];
+            environment.extend(settings.map(|(name, value)| (format!("MAILROOM__{name}"), value)));
+        }
+        if let Some(broker) = database.broker() {
+            let queues = QUEUES.to_string();
+            let settings = [("BROKER__URL", broker), ("BROKER__PREFIX", database.name), ("BROKER__QUEUES", queues)];
             environment.extend(settings.map(|(name, value)| (format!("MAILROOM__{name}"), value)));
         }
         Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
@@ -69,6 +76,7 @@ impl Plan {
 
     /// Starts it and does not wait for anything.
     pub fn spawn(&self) -> Process {
+        confirmed::begins(self.http, self.ops, confirmed::waiting(&self.data));
         let child = self.command().spawn().expect("the program starts");
         Process { child, wrapped: self.traced, smtp: self.smtp, http: self.http, ops: self.ops }
     }
@@ -88,7 +96,7 @@ impl Process {
         loop {
             let answer = client.get(format!("http://{}/health/ready", self.ops)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return;
+                break;
             }
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
                 panic!("the program ended instead of getting ready: {status}");
@@ -96,6 +104,7 @@ impl Process {
             assert!(Instant::now() < end, "the program does not get ready");
             tokio::time::sleep(POLL).await;
         }
+        confirmed::takes_mail(self.http).await;
     }
 
     /// The process of the program itself.

@@ -10,7 +10,8 @@ use mailroom::store::Faults;
 use mailroom::telemetry::Recorder;
 
 use super::servers::Engine;
-use super::{Api, SmtpClient};
+use super::servers::database::QUEUES;
+use super::{Api, SmtpClient, confirmed};
 
 /// Must be stopped with [`TestServer::stop`] where the test looks at what a stop does; dropping it is enough elsewhere.
 pub struct TestServer {
@@ -37,7 +38,10 @@ impl TestServer {
         let database = Engine::chosen().database(data.path());
         config.database.url.clone_from(&database.url);
         if let Some(url) = database.redis() {
-            (config.redis.url, config.redis.prefix) = (Servers::one(url), database.name);
+            (config.redis.url, config.redis.prefix) = (Servers::one(url), database.name.clone());
+        }
+        if let Some(url) = database.broker() {
+            (config.broker.url, config.broker.prefix, config.broker.queues) = (url, database.name, QUEUES);
         }
         config.smtp.listen = vec!["smtp://127.0.0.1:0".into()];
         config.smtp.hostname = "mx.mailroom.test".into();
@@ -75,19 +79,24 @@ impl TestServer {
         Api::new(self.app.http)
     }
 
-    /// Delivers one message and fails unless it is answered 250.
+    /// Delivers one message and fails unless it is answered 250; with a broker, too, it is stored before the next one is sent.
     pub async fn deliver(&self, to: &str, message: &str) {
         let mut smtp = self.smtp().await;
         smtp.hello().await;
         let reply = smtp.send("ann@sender.test", &[to], message.as_bytes()).await;
         assert!(reply.starts_with("250 "), "{reply}");
         smtp.quit().await;
+        confirmed::is_stored(self.app.http).await;
     }
 }
 
 async fn launch(config: &Config, faults: &Faults) -> App {
     let extras = Extras { recorder: Some(recorder()), faults: faults.clone() };
-    App::start(config.clone(), extras).await.expect("the server starts")
+    let waiting = confirmed::waiting(&config.runtime.data);
+    let app = App::start(config.clone(), extras).await.expect("the server starts");
+    confirmed::begins(app.http, app.ops, waiting);
+    confirmed::takes_mail(app.http).await;
+    app
 }
 
 /// One for the process: a recorder can be installed only once.

@@ -10,11 +10,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{self, protocol::Message};
+use tokio_tungstenite::tungstenite::{Error, protocol::Message};
 
-use super::PATIENCE;
+use super::{PATIENCE, confirmed};
 
-pub struct Socket<S = TcpStream>(WebSocketStream<S>);
+pub struct Socket<S = TcpStream> {
+    stream: WebSocketStream<S>,
+    /// Of the server, where it is the server that was connected to.
+    address: Option<SocketAddr>,
+}
 
 /// What came.
 #[derive(Debug)]
@@ -39,12 +43,13 @@ impl Socket {
         }
         let stream = socket.connect(address).await.ok()?;
         let shake = tokio_tungstenite::client_async(format!("ws://{address}/v1/ws"), stream);
-        Some(Self(timeout(PATIENCE, shake).await.expect("an answer to the handshake").ok()?.0))
+        let (stream, _) = timeout(PATIENCE, shake).await.expect("an answer to the handshake").ok()?;
+        Some(Self { stream, address: Some(address) })
     }
 
     /// Goes with a RST, as a machine that was cut off and came back.
     pub fn reset(self) {
-        let _ = socket2::SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -53,18 +58,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     ///
     /// # Errors
     /// What the handshake was answered with.
-    pub async fn of_page(stream: S, url: &str, origin: &str) -> Result<Self, tungstenite::Error> {
+    pub async fn of_page(stream: S, url: &str, origin: &str) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
         request.headers_mut().insert("origin", origin.parse().expect("a header"));
         let shake = tokio_tungstenite::client_async(request, stream);
-        Ok(Self(timeout(PATIENCE, shake).await.expect("an answer to the handshake")?.0))
+        let (stream, _) = timeout(PATIENCE, shake).await.expect("an answer to the handshake")?;
+        Ok(Self { stream, address: None })
     }
 
     /// What comes next within `limit`, pings aside.
     pub async fn hear_within(&mut self, limit: Duration) -> Heard {
         let next = async {
             loop {
-                match self.0.next().await {
+                match self.stream.next().await {
                     Some(Ok(Message::Text(text))) => return Heard::Frame(serde_json::from_str(&text).expect("JSON")),
                     Some(Ok(Message::Close(frame))) => return Heard::Closed(frame.map(|frame| frame.code.into())),
                     Some(Ok(_)) => {}
@@ -89,13 +95,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if let Some(since) = since {
             request["since"] = since.into();
         }
-        self.0.send(Message::text(request.to_string())).await.is_ok()
+        self.ask(&request).await.is_ok()
+    }
+
+    /// Asks for something; whether events of what was answered 250 before come is for the server to say, not for chance.
+    async fn ask(&mut self, request: &Value) -> Result<(), Error> {
+        if let Some(address) = self.address {
+            confirmed::is_stored(address).await;
+        }
+        self.stream.send(Message::text(request.to_string())).await
     }
 
     /// Follows from now on what a token opens.
     pub async fn subscribe_with(&mut self, mailbox: &str, token: &str) {
         let request = json!({"type": "subscribe", "mailbox": mailbox, "token": token});
-        self.0.send(Message::text(request.to_string())).await.unwrap();
+        self.ask(&request).await.unwrap();
         assert_eq!(self.hear().await["type"], "subscribed");
     }
 
@@ -107,6 +121,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Says goodbye and does not wait for the answer.
     pub async fn leave(mut self) {
-        let _ = self.0.send(Message::Close(None)).await;
+        let _ = self.stream.send(Message::Close(None)).await;
     }
 }

@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::{MariaDb, Postgres, Redis, mysql};
+use super::{MariaDb, Postgres, RabbitMq, Redis, mysql};
+
+/// Queues of a server, beside that of large messages: two, so that mailboxes are shared out, and hundreds of servers are cheap.
+pub const QUEUES: u16 = 2;
 
 /// What a store keeps its rows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,11 @@ impl Engine {
             }
             Ok(other) => panic!("MAILROOM_TEST_ENGINE={other}: possible are sqlite, postgres, mariadb and mysql"),
         }
+    }
+
+    /// Mail goes through a broker: on PostgreSQL, so that the runs cover both ways.
+    pub fn has_broker(self) -> bool {
+        self == Self::Postgres
     }
 
     /// The database of a data directory, fresh when it is asked for the first time.
@@ -107,6 +115,11 @@ impl Database {
         (self.engine != Engine::Sqlite).then(|| redis().url())
     }
 
+    /// What mail goes through, for `[broker] url`. [`Database::name`] is a prefix that no other test has, and [`QUEUES`] are enough.
+    pub fn broker(&self) -> Option<String> {
+        self.engine.has_broker().then(|| rabbitmq().url("%2f"))
+    }
+
     /// Runs statements in it, from outside of the store; what they gave, a line a row.
     pub async fn sql(&self, text: &str) -> String {
         if self.engine == Engine::Sqlite {
@@ -137,6 +150,12 @@ pub fn postgres() -> &'static Postgres {
 pub fn redis() -> &'static Redis {
     static SHARED: OnceLock<Redis> = OnceLock::new();
     SHARED.get_or_init(Redis::start)
+}
+
+/// The RabbitMQ that all tests of this run share, each under a prefix or in a vhost of its own.
+pub fn rabbitmq() -> &'static RabbitMq {
+    static SHARED: OnceLock<RabbitMq> = OnceLock::new();
+    SHARED.get_or_init(RabbitMq::start)
 }
 
 /// The MariaDB (or MySQL) that all tests of this run share.

@@ -3,11 +3,17 @@
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use mailroom::cluster::broker::topology::{self, Names};
+use mailroom::cluster::broker::{BrokerConfig, link};
 use rustix::process::Signal;
 
+use super::super::PATIENCE;
 use super::super::certificates::{Authority, Signed};
+use super::super::confirmed::Queues;
 use super::super::process::free_addresses;
+use super::database::QUEUES;
 use super::running::{Running, Words, directory};
 
 /// The name server first, in the same group, so that nothing begins one that outlives all.
@@ -89,10 +95,48 @@ impl RabbitMq {
         format!("amqp://guest:guest@{}/{vhost}", self.running.address)
     }
 
+    /// Messages in the queues of a prefix of the first vhost, once nobody takes from them any more; blocks the thread. What is
+    /// still on its way from one who was killed has come by then, too.
+    pub fn left(&self, prefix: &str) -> Queues {
+        let config = BrokerConfig { url: self.url("%2f"), prefix: prefix.into(), queues: QUEUES, ..Default::default() };
+        let look = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(left(&config))
+        };
+        // The caller's thread has a runtime of its own.
+        std::thread::spawn(look).join().expect("an answer")
+    }
+
     pub fn stop(&mut self) {
         self.running.stop(Signal::TERM);
     }
 }
+
+async fn left(config: &BrokerConfig) -> Queues {
+    let connection = link::connect(config, "look").await.expect("a connection");
+    let channel = connection.create_channel().await.expect("a channel");
+    let end = Instant::now() + PATIENCE;
+    let (mut last, mut looks) = (None, 0);
+    while looks < SAME {
+        tokio::time::sleep(POLL).await;
+        let (mut now, mut taken) = (Queues::new(), false);
+        for queue in Names::new(config).mail() {
+            // One who was killed early has not made it.
+            let Ok((messages, consumers)) = topology::look(&channel, &queue).await else { return Queues::new() };
+            now.insert(queue, messages.into());
+            taken |= consumers > 0;
+        }
+        assert!(Instant::now() < end, "somebody takes from the queues of {} still", config.prefix);
+        looks = if !taken && last.as_ref() == Some(&now) { looks + 1 } else { 0 };
+        last = Some(now);
+    }
+    connection.close(200, "looked".into()).await.expect("closes");
+    last.unwrap_or_default()
+}
+
+/// Looks that must say the same, and the time between two.
+const SAME: u32 = 3;
+const POLL: Duration = Duration::from_millis(10);
 
 /// Small and quick, with alarms that a machine of tests does not raise.
 const CONFIG: &str =
