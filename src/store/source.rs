@@ -208,6 +208,7 @@ fn mysql_pool(connections: u32, patience: Duration, writes: bool) -> MySqlPoolOp
     let options = options.test_before_acquire(false).before_acquire(|connection, known| {
         Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
     });
+    let options = options.after_release(|connection, _| Box::pin(async move { Ok(is_at_rest(connection).await) }));
     options.after_connect(move |connection, _| {
         Box::pin(async move {
             if say(connection, MYSQL).await? {
@@ -219,6 +220,12 @@ fn mysql_pool(connections: u32, patience: Duration, writes: bool) -> MySqlPoolOp
             }
         })
     })
+}
+
+/// Whether a connection that is given back can be used again. Who went away while a statement was prepared leaves it waiting
+/// for an answer that it has had, for ever; who went away while a transaction began leaves that open, and no other can begin.
+async fn is_at_rest(connection: &mut MySqlConnection) -> bool {
+    matches!(tokio::time::timeout(ACQUIRE / 2, connection.execute("ROLLBACK")).await, Ok(Ok(_)))
 }
 
 /// Changes settings of the session; false when the server does not have one of them.

@@ -4,6 +4,8 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use mailroom::mail::query::Query;
+
 use crate::search::indexed;
 use crate::store_suite::support::{Engine, Fixture, key, mail};
 use crate::support::servers::database::mariadb;
@@ -157,5 +159,35 @@ async fn an_index_whose_rows_went_is_tidied_up() {
     indexed(&f.store).await;
     assert_eq!(f.database().sql("SELECT count(*) FROM search_words").await.trim(), "31");
     assert_eq!(f.store.mailbox(&key("a@x")).await.unwrap().unwrap().messages, 31);
+    f.store.close().await;
+}
+
+/// Who asks and goes away leaves a connection in the middle of a statement: it must come back whole, or be given up.
+#[tokio::test]
+async fn readers_that_go_away_in_the_middle_take_no_connection_with_them() {
+    for engine in [Engine::MariaDb, Engine::Postgres] {
+        readers_that_go_away(engine).await;
+    }
+}
+
+async fn readers_that_go_away(engine: Engine) {
+    let f = Fixture::on_with(engine, |config| config.search.enabled = true).await;
+    f.fill("a@x", 50).await;
+    let asking = |n: u64| {
+        let f = &f;
+        async move {
+            let mut request = crate::store_suite::support::request("a@x", 1 + u32::try_from(n % 40).unwrap());
+            request.query = (n % 3 == 0).then(|| Query::parse(&format!("number{n} OR text")).unwrap());
+            let _ = tokio::time::timeout(Duration::from_micros(37 * (n % 101)), f.store.list(&request)).await;
+        }
+    };
+    for lot in 0..60 {
+        futures_util::future::join_all((0..8).map(|n| asking(lot * 8 + n))).await;
+    }
+    // As many as there are connections, at once.
+    let began = Instant::now();
+    let all = futures_util::future::join_all((0..8).map(|_| f.list("a@x"))).await;
+    assert!(all.iter().all(|page| page.items.len() == 50));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     f.store.close().await;
 }
