@@ -276,7 +276,7 @@ mod tests {
             ),
             (
                 "smtp.listen",
-                "\"smtps://0.0.0.0:465\"",
+                "[\"smtps://0.0.0.0:465\"]",
                 "\"smtps://0.0.0.0:465\" will not do; possible: smtp://ADDRESS:PORT: this build receives without TLS",
             ),
         ] {
