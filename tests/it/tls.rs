@@ -30,6 +30,11 @@ fn assert_says(found: &str, what: &str, advice: &str) {
     assert!(found.contains(what) && found.contains(" -> ") && found.contains(advice), "{what}, {advice}: {found}");
 }
 
+/// It is used; a warning that it is slow may be there on a machine that is.
+fn assert_well(found: &str, what: &str) {
+    assert!(!found.starts_with("FAIL") && found.contains(what), "{found}");
+}
+
 fn trust(config: &mut RedisConfig, authority: &Authority, own: &Signed) {
     config.ca_file = authority.file();
     (config.cert_file, config.key_file) = (own.certificate.clone(), own.key.clone());
@@ -239,8 +244,9 @@ async fn postgres_is_used_over_tls() {
     again.stop().await;
 
     let say = |url: String| doctor("database", &[("DATABASE__URL", &url)]);
-    assert!(say(url("localhost", "verify-full", &ca)).starts_with("ok"));
-    assert!(say(url("127.0.0.1", "verify-ca", &ca)).starts_with("ok"), "the name is not looked at");
+    assert_well(&say(url("localhost", "verify-full", &ca)), "");
+    // The name is not looked at.
+    assert_well(&say(url("127.0.0.1", "verify-ca", &ca)), "");
     assert_says(&say(url("127.0.0.1", "verify-full", &ca)), "for another name", "subjectAltName");
     assert_says(&say(url("localhost", "verify-full", &other.file())), "not signed by an authority", "sslrootcert=");
     let plain = Postgres::start();
@@ -271,7 +277,7 @@ async fn mariadb_is_used_over_tls() {
     own.stop().await;
 
     let say = |url: String| doctor("database", &[("DATABASE__URL", &url)]);
-    assert!(say(url("localhost", "VERIFY_IDENTITY", &ca)).starts_with("ok"));
+    assert_well(&say(url("localhost", "VERIFY_IDENTITY", &ca)), "");
     assert_says(&say(url("127.0.0.1", "VERIFY_IDENTITY", &ca)), "for another name", "subjectAltName");
     assert_says(&say(url("localhost", "VERIFY_CA", &other.file())), "not signed by an authority", "ssl-ca=");
 }
@@ -289,7 +295,7 @@ fn doctor_tries_object_storage_also_over_tls() {
     };
     let ca = authority.file();
     let well = say("s3://mail/old", &s3.endpoint, &ca);
-    assert!(well.starts_with("ok") && well.contains("written, read and removed"), "{well}");
+    assert_well(&well, "written, read and removed");
     let missing = say("s3://nowhere/old", &s3.endpoint, &ca);
     assert!(missing.starts_with("FAIL") && missing.contains("bucket or directory is there"), "{missing}");
     assert_says(&say("s3://mail", &s3.endpoint, &other.file()), "not signed by an authority", "in [cold] ca_file");
@@ -300,7 +306,7 @@ fn doctor_tries_object_storage_also_over_tls() {
     let directory = tempfile::tempdir().unwrap();
     let url = |path: &str| format!("file://{}{path}", directory.path().display());
     let own = doctor("object storage", &[("COLD__URL", &url(""))]);
-    assert!(own.starts_with("ok") && own.contains("written, read and removed"), "{own}");
+    assert_well(&own, "written, read and removed");
     let later = doctor("object storage", &[("COLD__URL", &url("/later"))]);
     assert!(later.starts_with("ok") && later.contains("serve makes it"), "{later}");
     assert!(!directory.path().join("later").exists());
