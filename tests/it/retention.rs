@@ -145,8 +145,11 @@ async fn in_jumping_time() {
     mailroom::clock::jump(0);
     assert_eq!(server.api().subjects("mail@example.com").await, ["kept"], "the clock was wrong for a moment");
 
-    // Wrong when the server starts.
+    // Wrong when the server starts. Another one: a pass that was under way when the clock jumped may have written by it.
     sees(&server, false).await;
+    server.stop().await;
+    let server = TestServer::with(|config| config.mailboxes.expire_every = Period::millis(100)).await;
+    server.deliver("mail@example.com", &message("kept", "x")).await;
     let data = server.stop().await;
     mailroom::clock::jump(8 * DAY);
     let server = TestServer::on(data, |config| config.mailboxes.expire_every = Period::millis(100)).await;
