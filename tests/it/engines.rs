@@ -144,9 +144,13 @@ async fn doctor_asks_the_server_and_says_when_it_is_not_there() {
         let url = engine.database(directory.path()).url;
         let done = mailroom(&["doctor", "--smtp", "0", "--http", "0", "--ops", "0"], &url);
         let report = said(&done);
-        for name in ["database ", "db version ", "db durability ", "db connections ", "db clock "] {
+        for name in ["db version ", "db durability ", "db connections ", "db clock "] {
             assert!(report.lines().any(|line| line.starts_with(&format!("ok    {name}"))), "{name}\n{report}");
         }
+        // On a busy machine with the advice to bring them closer together.
+        let answers =
+            |line: &str| line.get(6..).is_some_and(|line| line.starts_with("database ")) && line.contains("answers in");
+        assert!(report.lines().any(|line| answers(line) && !line.starts_with("FAIL")), "{report}");
         assert!(report.contains("it has no tables yet"), "{report}");
         assert_eq!(engine == Engine::MariaDb, report.contains("ok    db packet"), "{report}");
 
