@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         std::io::stdout(),
         "moved {records} messages ({} MiB) to {objects} objects at {}",
         bytes >> 20,
-        store.cold.url
+        store.cold.shown()
     )?;
     Ok(())
 }

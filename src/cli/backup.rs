@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             std::io::stdout(),
             "not copied: {objects} objects ({} MiB of mail) in object storage at {}; the copy needs them there",
             cold_bytes >> 20,
-            if config.cold.url.is_empty() { "a place that [cold] url does not name" } else { config.cold.url.as_str() },
+            if config.cold.url.is_empty() { "a place that [cold] url does not name" } else { config.cold.shown() },
         )?;
     }
     if options.no_verify {

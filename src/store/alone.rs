@@ -82,6 +82,26 @@ pub async fn try_lock(db: &DatabaseConnection, purpose: Purpose) -> Result<bool,
     }
 }
 
+/// Whether the session of `db` has the lock. It may be another session than the one that took it: a pool puts a connection in
+/// the place of a broken one without a word.
+///
+/// # Errors
+/// When the database is away.
+pub async fn is_held(db: &DatabaseConnection, purpose: Purpose) -> Result<bool, DbErr> {
+    let backend = db.get_database_backend();
+    let text = match backend {
+        // A session sees only its own locks by its own number, and is in one database.
+        DbBackend::Postgres => format!(
+            "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = {} \
+             AND objsubid = 1 AND granted AND pid = pg_backend_pid()) THEN 1 ELSE 0 END",
+            purpose.number()
+        ),
+        _ => format!("SELECT IS_USED_LOCK({}) = CONNECTION_ID()", purpose.name()),
+    };
+    let row = db.query_one_raw(Statement::from_string(backend, text)).await?;
+    Ok(row.is_some_and(|row| is_one(&row)))
+}
+
 /// Gives it back.
 ///
 /// # Errors

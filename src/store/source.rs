@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions};
+use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sea_orm::sqlx::{ConnectOptions as _, Connection, Executor as _};
+use sea_orm::sqlx::{ConnectOptions as _, Connection, Database, Executor as _};
 use sea_orm::{
     AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
     SqlxMySqlConnector, SqlxPostgresConnector, TransactionTrait,
@@ -96,8 +97,8 @@ impl Source {
     pub async fn session(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::reading(path, 1).await,
-            Self::Postgres(url) => postgres(url, postgres_pool(1, ACQUIRE).idle_timeout(None).max_lifetime(None)).await,
-            Self::MySql(url) => mysql(url, mysql_pool(1, ACQUIRE, false).idle_timeout(None).max_lifetime(None)).await,
+            Self::Postgres(url) => postgres(url, kept(postgres_pool(1, ACQUIRE))).await,
+            Self::MySql(url) => mysql(url, kept(mysql_pool(1, ACQUIRE, false))).await,
         }
     }
 
@@ -186,6 +187,11 @@ async fn lives(connection: &mut impl Connection) -> bool {
     matches!(tokio::time::timeout(ACQUIRE / 2, connection.ping()).await, Ok(Ok(())))
 }
 
+/// Nobody closes its connections for being idle or old.
+fn kept<D: Database>(pool: PoolOptions<D>) -> PoolOptions<D> {
+    pool.idle_timeout(None).max_lifetime(None)
+}
+
 fn postgres_pool(connections: u32, patience: Duration) -> PgPoolOptions {
     let options = PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
     options.test_before_acquire(false).before_acquire(|connection, known| {
@@ -268,6 +274,16 @@ fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_of_a_session_is_one_and_stays() {
+        let postgres = kept(postgres_pool(1, ACQUIRE));
+        assert_eq!((postgres.get_idle_timeout(), postgres.get_max_lifetime()), (None, None));
+        assert_eq!(postgres.get_max_connections(), 1);
+        let mysql = kept(mysql_pool(1, ACQUIRE, false));
+        assert_eq!((mysql.get_idle_timeout(), mysql.get_max_lifetime()), (None, None));
+        assert_eq!(mysql.get_max_connections(), 1);
+    }
 
     #[test]
     fn a_url_is_shown_without_its_password() {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mailroom::mail::id::DeliveryId;
 use mailroom::mail::units::{Bytes, Limit, Period};
 use mailroom::store::cold::pass::{Archived, Which};
@@ -10,7 +11,7 @@ use mailroom::store::{Config, Deletion, Fault, Store, StoreError};
 
 use crate::check::look;
 use crate::store_suite::support::{Fixture, after, key, mail, request};
-use crate::support::servers::{Engine, S3};
+use crate::support::servers::{Database, Engine, S3};
 
 /// Settings for objects in `directory`, of a few messages each.
 fn to(directory: &Path) -> impl Fn(&mut Config) {
@@ -368,6 +369,89 @@ async fn nodes(engine: Engine) {
         assert_eq!(other.body(&message).await.unwrap(), mail(n).as_bytes());
     }
     other.close().await;
+}
+
+/// Ends the connection that holds the lock of rounds.
+fn lose_the_lock(database: &Database) {
+    let sql = |text: &str| database.sql(text).now_or_never().unwrap();
+    if database.engine == Engine::Postgres {
+        sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7233452 \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())");
+    } else {
+        let holder = sql("SELECT IS_USED_LOCK(CONCAT('mailroom-cold-', LEFT(SHA2(DATABASE(), 256), 40)))");
+        sql(&format!("KILL {}", holder.trim()));
+    }
+}
+
+/// Whose lock is gone does not begin another object.
+async fn ends_without_its_lock(engine: Engine) {
+    let cold = tempfile::tempdir().unwrap();
+    let fixture = Fixture::on_with(engine, to(cold.path())).await;
+    let ids = fixture.fill("a@x.test", 100).await;
+    let database = fixture.database();
+    let mut objects = 0;
+    let mut told = |done: Archived| {
+        objects = done.objects;
+        if done.objects == 1 {
+            lose_the_lock(&database);
+        }
+    };
+    let ended = fixture.store.archive(after(1), Which::All, &mut told).await;
+    let Err(StoreError::Unavailable(why)) = ended else { panic!("{ended:?} after {objects} objects") };
+    assert_eq!(objects, 1, "{why}");
+    all_there(&fixture, &ids).await;
+    assert!(archive(&fixture.store).await.objects > 1, "the next round takes the lock anew");
+    all_there(&fixture, &ids).await;
+}
+
+#[tokio::test]
+async fn a_round_on_postgres_ends_without_its_lock() {
+    ends_without_its_lock(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_round_on_mariadb_ends_without_its_lock() {
+    ends_without_its_lock(Engine::MariaDb).await;
+}
+
+/// A node has written an object and points the row there, just as another node, without a lock, has found that nothing does.
+async fn found_unused_too_early(engine: Engine) {
+    let cold = tempfile::tempdir().unwrap();
+    let fixture = Fixture::on_with(engine, to(cold.path())).await;
+    let ids = fixture.fill("a@x.test", 1).await;
+    fixture.faults.arm(Fault::ColdWritten);
+    assert!(fixture.store.archive(after(1), Which::All, &mut |_| {}).await.is_err());
+    let object = files(cold.path()).remove(0);
+    let bytes = object.metadata().unwrap().len();
+    // The header is in front of the only record.
+    let (offset, length) = (32, bytes - 32);
+    let wait = if engine == Engine::Postgres { "SELECT pg_sleep(2)" } else { "SELECT SLEEP(2)" };
+    let point = format!(
+        "BEGIN; UPDATE objects SET bytes = {bytes}, live = {length}, total = {length}; \
+         UPDATE bodies SET object = (SELECT number FROM objects), object_offset = {offset}, object_length = {length}, \
+         compressed = TRUE, contents = ''; {wait}; COMMIT"
+    );
+    let database = fixture.database();
+    let one = std::thread::spawn(move || database.sql(&point).now_or_never().unwrap());
+    let unlocked = "SELECT number FROM objects FOR UPDATE SKIP LOCKED";
+    crate::support::until("the row to be locked", async || fixture.database().sql(unlocked).await.trim().is_empty())
+        .await;
+    archive(&fixture.store).await;
+    one.join().unwrap();
+    assert!(object.exists());
+    all_there(&fixture, &ids).await;
+    archive(&fixture.store).await;
+    all_there(&fixture, &ids).await;
+}
+
+#[tokio::test]
+async fn an_object_on_postgres_that_was_found_unused_too_early_stays() {
+    found_unused_too_early(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn an_object_on_mariadb_that_was_found_unused_too_early_stays() {
+    found_unused_too_early(Engine::MariaDb).await;
 }
 
 #[tokio::test]

@@ -394,3 +394,43 @@ async fn a_restored_backup_reads_the_same_objects_and_leaves_the_original_its_ow
         mailroom::store::ListRequest { scope: Scope::All, ..crate::store_suite::support::request("a@x.test", 100) };
     assert_eq!(fixture.store.list(&all).await.unwrap().items.len(), 30);
 }
+
+/// The backup knows of an object that is being written and not of the rows that are pointed there right after.
+#[tokio::test]
+async fn a_copy_leaves_alone_what_its_original_was_just_writing() {
+    let cold = tempfile::tempdir().unwrap();
+    let fixture = Fixture::with(|config| {
+        with_cold(cold.path())(config);
+        config.cold.keep = "0".parse().unwrap();
+    })
+    .await;
+    let ids = fixture.fill("a@x.test", 30).await;
+    let archive = async |store: &mailroom::store::Store, before: i64| {
+        let before = crate::store_suite::support::after(before);
+        store.archive(before, mailroom::store::cold::pass::Which::All, &mut |_| {}).await
+    };
+    fixture.faults.arm(mailroom::store::Fault::ColdWritten);
+    assert!(archive(&fixture.store, 1).await.is_err());
+    let written = files(cold.path());
+    assert_eq!(written.len(), 1);
+    let place = tempfile::tempdir().unwrap();
+    let copy = place.path().join("copy");
+    well(run(fixture.dir.path(), Some(cold.path()), &["backup", copy.to_str().unwrap()]));
+
+    let config = Config { data: copy, ..fixture.config.clone() };
+    let restored = mailroom::store::Store::open(&config, fixture.heard.clone(), fixture.faults.clone()).await.unwrap();
+    archive(&restored, -3_600).await.unwrap().unwrap();
+    assert_eq!(files(cold.path()), written, "it is the original's");
+    for (n, id) in ids.iter().enumerate() {
+        let message = restored.message(&key("a@x.test"), *id).await.unwrap().unwrap();
+        assert_eq!(restored.body(&message).await.unwrap(), mail(n).as_bytes());
+    }
+    restored.close().await;
+    assert_eq!(look(&config).await.0.objects, 0, "the copy knows nothing of it any more");
+    // The original itself clears it away and writes another.
+    archive(&fixture.store, 1).await.unwrap().unwrap();
+    assert!(!written[0].exists());
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(fixture.raw("a@x.test", *id).await, mail(n).as_bytes());
+    }
+}

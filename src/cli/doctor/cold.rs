@@ -13,7 +13,7 @@ const NAME: &str = "object storage";
 
 /// Nothing where there is none.
 pub fn checks(config: &Config) -> Vec<Check> {
-    Vec::from_iter(examine(&config.cold).map(|finding| judge(&config.cold.url, finding)))
+    Vec::from_iter(examine(&config.cold).map(|finding| judge(config.cold.shown(), finding)))
 }
 
 fn judge(url: &str, finding: Finding) -> Check {

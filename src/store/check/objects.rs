@@ -60,11 +60,11 @@ impl Objects {
         }
     }
 
-    /// A message may have moved to an object that was made since the snapshot.
+    /// A message may have moved to an object that was made, or written, since the snapshot.
     pub async fn learn(&mut self, db: &DatabaseConnection, row: &message::Model) -> Result<(), DbErr> {
         let number = -row.segment;
         if number > 0
-            && !self.rows.contains_key(&number)
+            && self.rows.get(&number).is_none_or(|(known, _)| known.bytes == 0)
             && let Some(found) = object::Entity::find_by_id(number).one(db).await?
         {
             // What it says of itself is of another moment than the snapshot.
@@ -102,7 +102,8 @@ impl Objects {
     async fn read(&self, number: i64) -> Result<Bytes, String> {
         let (row, _) = self.rows.get(&number).ok_or("the database does not know its object")?;
         let cold = self.cold.as_ref().ok_or("it lies in object storage, and [cold] url names none")?;
-        cold.whole(&row.name).await.map_err(|error| error.to_string())
+        let bytes = u64::try_from(row.bytes).unwrap_or(0);
+        cold.whole(&row.name, bytes).await.map_err(|error| error.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{Certificate, ClientOptions};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ crate::settings! {
     /// Object storage for the bodies of old messages. Lists, search and everything else stay where they are.
     pub struct ColdConfig {
         /// `file:///DIRECTORY` or `s3://BUCKET/PREFIX`; empty for none. What was moved stays needed: keep this as it is until
-        /// the last message that was moved has gone.
+        /// the last message that was moved has gone. No login stands here: that is what `access_key_id` is for.
         pub url: String = String::new(),
         /// Age at which the body of a message moves; with `"never"` only `mailroom archive` moves any.
         pub after: Limit<Period> = Limit(None),
@@ -31,7 +31,8 @@ crate::settings! {
         pub timeout: Period = Period::secs(10),
         /// Bodies read from there at one time; more wait.
         pub max_reads: u32 = 32,
-        /// For what speaks S3 and is not Amazon's: `"https://minio.example:9000"`. With `http://` nothing is encrypted.
+        /// For what speaks S3 and is not Amazon's: `"https://minio.example:9000"`. With `http://` nothing is encrypted. No login
+        /// stands here either.
         pub endpoint: String = String::new(),
         /// With `https://` in `endpoint`: a file with the certificates (PEM) of the authorities that are believed, and no
         /// others. Empty: those of the machine.
@@ -65,6 +66,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "none" } else { "hidden" })
     }
+}
+
+/// What is said instead of a text that may have a secret in it.
+const LOGIN: &str = "a URL with a login in it";
+
+/// Whether a place that was refused looks as if a login stood in it; then it is not repeated.
+fn has_login(text: &str) -> bool {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    rest.contains('@') || (scheme.eq_ignore_ascii_case("s3") && rest.contains(':'))
 }
 
 /// Where objects lie.
@@ -115,8 +125,12 @@ impl Location {
 
 impl Check for ColdConfig {
     fn check(&self, wrong: &mut Wrong) {
-        if let Err(possible) = Location::parse(&self.url) {
-            wrong.refuse_text("url", &self.url, possible);
+        match Location::parse(&self.url) {
+            Ok(_) => {}
+            Err(possible) if has_login(&self.url) => {
+                wrong.refuse("url", LOGIN, format_args!("{possible}, beside access_key_id and secret_access_key"));
+            }
+            Err(possible) => wrong.refuse_text("url", &self.url, possible),
         }
         if let Limit(Some(after)) = self.after {
             wrong.least("after", after, Period::secs(1));
@@ -130,7 +144,10 @@ impl Check for ColdConfig {
         wrong.least("timeout", self.timeout, Period::secs(1));
         wrong.within("max_reads", self.max_reads, 1, 10_000);
         let endpoint = self.endpoint.as_str();
-        if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        if has_login(endpoint) {
+            const POSSIBLE: &str = "\"https://HOST:PORT\", beside access_key_id and secret_access_key";
+            wrong.refuse("endpoint", LOGIN, POSSIBLE);
+        } else if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             wrong.refuse_text("endpoint", endpoint, "\"https://HOST:PORT\", or \"\" for Amazon's");
         }
         self.files().check(wrong, endpoint.starts_with("https://"), "https://");
@@ -163,8 +180,17 @@ impl ColdConfig {
         Ok(options)
     }
 
+    /// The URL to name the storage by. One that is refused is not repeated when a login may stand in it.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        if Location::parse(&self.url).is_err() && has_login(&self.url) { LOGIN } else { &self.url }
+    }
+
     /// What connects to `bucket`.
-    pub(super) fn s3(&self, bucket: &str) -> AmazonS3Builder {
+    ///
+    /// # Errors
+    /// The endpoint, here or in the environment, has a login in it: every message about a request would show it.
+    pub(super) fn s3(&self, bucket: &str) -> Result<AmazonS3Builder, &'static str> {
         let mut builder =
             AmazonS3Builder::from_env().with_bucket_name(bucket).with_virtual_hosted_style_request(self.virtual_hosted);
         if !self.endpoint.is_empty() {
@@ -177,7 +203,10 @@ impl ColdConfig {
             let secret = self.secret_access_key.reveal();
             builder = builder.with_access_key_id(&self.access_key_id).with_secret_access_key(secret);
         }
-        builder
+        match builder.get_config_value(&AmazonS3ConfigKey::Endpoint) {
+            Some(endpoint) if has_login(&endpoint) => Err("its endpoint has a login in it"),
+            _ => Ok(builder),
+        }
     }
 }
 
@@ -221,6 +250,39 @@ mod tests {
         };
         assert_eq!(Wrong::of(&config("https://minio.test:9000")), []);
         assert_eq!(Wrong::of(&config("http://minio.test:9000"))[0].0, "ca_file");
+    }
+
+    #[test]
+    fn a_login_in_a_url_is_refused_and_not_repeated() {
+        for url in [
+            "s3://AKIA:hunter2@bucket",
+            "s3://AKIA:hun/ter2@bucket/x",
+            "s3://AKIA:hunter2/bucket",
+            "S3://AKIA:hunter2@bucket",
+            "AKIA:hunter2@bucket",
+            "http://AKIA:hunter2@host/bucket",
+            "file://ann:hunter2@host/srv",
+        ] {
+            let config = ColdConfig { url: url.into(), ..ColdConfig::default() };
+            let wrong = Wrong::of(&config);
+            assert_eq!((wrong.len(), wrong[0].0), (1, "url"), "{wrong:?}");
+            let opened = crate::store::cold::Cold::open(&config).unwrap_err();
+            for said in [wrong[0].1.as_str(), config.shown(), &opened.to_string(), &format!("{opened:?}")] {
+                assert!(!said.contains("ter2") && !said.contains("AKIA"), "{said}");
+            }
+        }
+        for endpoint in ["http://AKIA:hunter2@host:9000", "https://hunter2@host", "AKIA:hunter2@host"] {
+            let config = ColdConfig { url: "s3://b".into(), endpoint: endpoint.into(), ..ColdConfig::default() };
+            let wrong = Wrong::of(&config);
+            assert_eq!((wrong.len(), wrong[0].0), (1, "endpoint"), "{wrong:?}");
+            let opened = crate::store::cold::Cold::open(&config).unwrap_err().to_string();
+            assert!(!wrong[0].1.contains("ter2") && !opened.contains("ter2"), "{wrong:?} {opened}");
+        }
+        // What is no login.
+        for url in ["s3://b/ann@x.test/y:z", "file:///srv/ann@x.test"] {
+            let config = ColdConfig { url: url.into(), endpoint: "http://h:9000".into(), ..ColdConfig::default() };
+            assert_eq!((Wrong::of(&config), config.shown()), (vec![], url));
+        }
     }
 
     #[test]

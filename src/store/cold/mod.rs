@@ -6,6 +6,7 @@
 //! has the format of a segment file, records describe themselves. Storage that is away makes single bodies unreadable and
 //! nothing else. [`examine`] is for `doctor`.
 
+mod answers;
 pub mod config;
 pub mod examine;
 mod lock;
@@ -13,6 +14,8 @@ pub mod metrics;
 mod pack;
 pub mod pass;
 pub mod reader;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod waiting;
 
@@ -24,10 +27,14 @@ use std::time::{Duration, Instant};
 
 use ::metrics::{counter, gauge, histogram};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
+use object_store::{
+    BackoffConfig, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
+    WriteMultipart,
+};
 use tokio::sync::Semaphore;
 
 use self::config::{ColdConfig, Location};
@@ -37,6 +44,8 @@ use super::directory::{OpenError, private};
 /// What is larger goes up in parts.
 const WHOLE: usize = 20 << 20;
 const PART: usize = 8 << 20;
+/// Room for what is read, before any of it is there.
+const RESERVED: usize = 1 << 20;
 /// How long one request for a whole object may take.
 const WRITING: Duration = Duration::from_secs(300);
 /// Bytes a second below which writing is given up.
@@ -82,7 +91,7 @@ impl Cold {
     /// # Errors
     /// A directory that cannot be made, or settings that do not go together.
     pub fn open(config: &ColdConfig) -> Result<Option<Self>, OpenError> {
-        let wrong = |why: String| OpenError::Cold { url: config.url.clone(), why };
+        let wrong = |why: String| OpenError::Cold { url: config.shown().to_owned(), why };
         let location = Location::parse(&config.url).map_err(|possible| wrong(format!("possible: {possible}")))?;
         let mut directory = None;
         let objects: Box<dyn ObjectStore> = match location {
@@ -96,7 +105,8 @@ impl Cold {
             }
             Some(Location::S3 { bucket, prefix }) => {
                 let requests = config.client().map_err(wrong)?.with_timeout(WRITING);
-                let client = config.s3(&bucket).with_client_options(requests);
+                let client = config.s3(&bucket).map_err(|why| wrong(why.to_owned()))?.with_client_options(requests);
+                let client = client.with_http_connector(answers::Bounded::default());
                 let client = client.with_retry(retries(config.timeout.0)).build();
                 Box::new(PrefixStore::new(client.map_err(|error| wrong(error.to_string()))?, Path::from(prefix)))
             }
@@ -105,7 +115,7 @@ impl Cold {
         let inner = Inner {
             objects,
             directory,
-            shown: config.url.clone(),
+            shown: config.shown().to_owned(),
             turns: Semaphore::new(usize::try_from(config.max_reads).unwrap_or(1).max(1)),
             timeout: config.timeout.0,
             away_until: AtomicI64::new(0),
@@ -160,12 +170,11 @@ impl Cold {
         let began = Instant::now();
         let read = async {
             let _turn = self.0.turns.acquire().await.map_err(|error| ColdError::Away(error.to_string()))?;
-            let path = Path::from(name);
-            self.0.objects.get_range(&path, range.clone()).await.map_err(|error| failed(name, &error))
+            self.get(name, Some(range.clone()), range.end.saturating_sub(range.start)).await
         };
         let late = |_| ColdError::Away(format!("no answer within {:?}", self.0.timeout));
         let read = tokio::time::timeout(self.0.timeout, read).await.map_err(late).and_then(|read| read);
-        let read = read.and_then(|bytes| match bytes.len() as u64 == range.end - range.start {
+        let read = read.and_then(|bytes| match bytes.len() as u64 == range.end.saturating_sub(range.start) {
             true => Ok(bytes),
             false => Err(ColdError::Broken(name.to_owned())),
         });
@@ -195,16 +204,35 @@ impl Cold {
         self.0.away_until.load(Ordering::Relaxed) > crate::clock::now_micros()
     }
 
-    /// A whole object.
+    /// A whole object, of which the database says that it has so many `bytes`. It may have fewer.
     ///
     /// # Errors
-    /// As [`Cold::read`].
-    pub async fn whole(&self, name: &str) -> Result<Bytes, ColdError> {
-        let read = async {
-            let got = self.0.objects.get(&Path::from(name)).await.map_err(|error| failed(name, &error))?;
-            got.bytes().await.map_err(|error| failed(name, &error))
+    /// As [`Cold::read`]; `Broken` when there are more.
+    pub async fn whole(&self, name: &str, bytes: u64) -> Result<Bytes, ColdError> {
+        within(WRITING, self.get(name, None, bytes)).await
+    }
+
+    /// What there is of `range`, or all; takes no more than `most` bytes from the storage, whatever it sends.
+    async fn get(&self, name: &str, range: Option<Range<u64>>, most: u64) -> Result<Bytes, ColdError> {
+        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
+        let got = self.0.objects.get_opts(&Path::from(name), options).await.map_err(|error| failed(name, &error))?;
+        let broken = || ColdError::Broken(name.to_owned());
+        if got.range.end.saturating_sub(got.range.start) > most {
+            return Err(broken());
+        }
+        let mut stream = match got.payload {
+            GetResultPayload::Stream(stream) => stream,
+            // Read at once, and no more than its range.
+            GetResultPayload::File(..) => return got.bytes().await.map_err(|error| failed(name, &error)),
         };
-        within(WRITING, read).await
+        let mut read = Vec::with_capacity(usize::try_from(most).unwrap_or(usize::MAX).min(RESERVED));
+        while let Some(chunk) = stream.try_next().await.map_err(|error| failed(name, &error))? {
+            if (read.len() + chunk.len()) as u64 > most {
+                return Err(broken());
+            }
+            read.extend_from_slice(&chunk);
+        }
+        Ok(read.into())
     }
 
     /// Writes an object whole: durable, or not there, when this returns.

@@ -9,7 +9,7 @@ use super::waiting::Waiting;
 use super::{ColdError, metrics as names};
 use crate::store::bodies::{self, segment};
 use crate::store::faults::Fault;
-use crate::store::writer::requests::{Cold as Change, Placed, Request};
+use crate::store::writer::requests::{Cold as Change, Placed, Unneeded};
 use crate::store::{StoreError, columns};
 
 /// Rows of so many records move in one transaction, so that deliveries do not wait long behind it.
@@ -27,10 +27,11 @@ pub struct Pack {
 impl Pass<'_> {
     /// Begins an object.
     pub(super) async fn begin(&self) -> Result<Pack, StoreError> {
+        self.hold().await?;
         let now = crate::clock::now_micros();
         let name = format!("{:08x}/{}.mail", self.store.inner.shared.lineage, Uuid::now_v7());
         let begin = Change::Begin { name: name.clone() };
-        let number = self.store.ask(|reply| Request::Cold(begin, reply)).await?;
+        let number = self.ask(begin).await?;
         self.fault(Fault::ColdBegun)?;
         Ok(Pack { number, name, bytes: segment::header(number, now), placed: Vec::new() })
     }
@@ -39,7 +40,9 @@ impl Pass<'_> {
     pub(super) async fn finish(&self, pack: Pack) -> Result<(u64, u64), StoreError> {
         let Pack { number, name, bytes, placed } = pack;
         let Some(last) = placed.last().copied() else {
-            self.give_up(number, &name).await?;
+            if self.bury(number, Unneeded::Ever).await? {
+                self.remove(number, &name).await?;
+            }
             return Ok((0, 0));
         };
         let whole = columns::signed(bytes.len() as u64);
@@ -56,8 +59,11 @@ impl Pass<'_> {
         let (mut records, mut moved) = (0, 0);
         for step in placed.chunks(STEP) {
             let place = Change::Place { number, bytes: whole, records: step.to_vec() };
-            let live = self.store.ask(|reply| Request::Cold(place, reply)).await?;
-            moved += columns::unsigned(live);
+            match self.ask(place).await {
+                Ok(live) => moved += columns::unsigned(live),
+                Err(StoreError::NotFound) => return Err(self.refused(&name, records == 0).await),
+                Err(error) => return Err(error),
+            }
             records += step.len() as u64;
             self.fault(Fault::ColdMoved)?;
         }
@@ -66,13 +72,21 @@ impl Pass<'_> {
         Ok((records, moved))
     }
 
-    /// Removes an object that was begun and came to nothing.
-    pub(super) async fn give_up(&self, number: i64, name: &str) -> Result<(), StoreError> {
-        // First this: who still writes it finds out.
-        self.store.ask(|reply| Request::Cold(Change::Bury { number }, reply)).await?;
+    /// Another node gave up an object that this one was writing. `unused`: no row ever pointed there, and none will; it was
+    /// perhaps removed before it was whole.
+    async fn refused(&self, name: &str, unused: bool) -> StoreError {
+        if unused && let Err(error) = self.cold.remove(name).await {
+            tracing::warn!(object = name, %error, "an object that no row points to stays");
+        }
+        StoreError::Unavailable(format!("another node gave up object {name} while it was written"))
+    }
+
+    /// Removes an object that was marked and to which nothing will ever point; then its row.
+    pub(super) async fn remove(&self, number: i64, name: &str) -> Result<(), StoreError> {
+        self.hold().await?;
         self.cold.remove(name).await.map_err(away)?;
         self.fault(Fault::ColdRemoved)?;
-        self.store.ask(|reply| Request::Cold(Change::Forget { number }, reply)).await?;
+        self.ask(Change::Forget { number }).await?;
         Ok(())
     }
 

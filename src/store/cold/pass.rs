@@ -66,6 +66,7 @@ pub enum Which {
 pub struct Pass<'a> {
     pub store: &'a Store,
     pub cold: &'a Cold,
+    pub lock: &'a Lock,
 }
 
 impl Store {
@@ -85,7 +86,7 @@ impl Store {
         let _round = self.inner.cold_round.lock().await;
         let lock = Lock::take(self.inner.source.as_ref()).await.map_err(unavailable)?;
         let Some(lock) = lock else { return Ok(None) };
-        let done = Pass { store: self, cold }.round(before, which, told).await;
+        let done = Pass { store: self, cold, lock: &lock }.round(before, which, told).await;
         lock.release().await;
         if done.is_err() {
             ::metrics::counter!(names::FAILURES).increment(1);
@@ -154,6 +155,14 @@ impl Pass<'_> {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.store.inner.cold_state.lock()
+    }
+
+    /// Ends the round when another node may be at it.
+    pub(super) async fn hold(&self) -> Result<(), StoreError> {
+        match self.lock.is_held().await.map_err(unavailable)? {
+            true => Ok(()),
+            false => Err(StoreError::Unavailable("the lock was lost, and another node may be moving mail".into())),
+        }
     }
 
     async fn round(

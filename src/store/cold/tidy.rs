@@ -1,15 +1,17 @@
 //! Objects of which nothing is needed go, those of which little is are written anew.
 //!
 //! An object goes in steps, each begun when the one before is durable: its row is marked, after `[cold] keep` the object is
-//! removed, then the row. Only the history that made an object removes it: a copy of the database that was restored beside
-//! its original leaves the original's objects alone.
+//! removed, then the row. What was read of a row is a guess, since another node may be at it: each step asks the writer, and
+//! goes on only if that found it so. Only the history that made an object removes it: a copy of the database that was
+//! restored beside its original leaves the original's objects alone, and knows nothing of what became of those that were
+//! just being written.
 
 use std::collections::HashMap;
 
 use ::metrics::{counter, gauge};
 use entity::{body, message, object};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::metrics as names;
 use super::pass::Pass;
@@ -17,7 +19,8 @@ use super::waiting::Waiting;
 use crate::mail::id::DeliveryId;
 use crate::store::bodies::{recover, segment};
 use crate::store::messages::BodyLocation;
-use crate::store::writer::requests::{Cold as Change, Request};
+use crate::store::writer::objects::lengths;
+use crate::store::writer::requests::{Cold as Change, Request, Unneeded};
 use crate::store::writer::statements::chunks;
 use crate::store::{StoreError, columns, unavailable};
 
@@ -30,11 +33,29 @@ impl Pass<'_> {
     pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let orphans = object::Entity::find().filter(object::Column::Total.eq(0)).all(self.db());
         for row in orphans.await.map_err(unavailable)? {
-            self.give_up(row.number, &row.name).await?;
+            let buried = row.dead_at.is_some() || self.bury(row.number, Unneeded::Ever).await?;
+            if !buried {
+                continue;
+            }
+            if !self.made(&row) {
+                // Whoever began it may have come to the end since.
+                self.ask(Change::Forget { number: row.number }).await?;
+                tracing::info!(
+                    object = row.name,
+                    "forgot an object that is another store's and holds nothing of this one"
+                );
+                continue;
+            }
+            self.remove(row.number, &row.name).await?;
             counter!(names::REMOVED, "reason" => "orphan").increment(1);
             tracing::info!(object = row.name, "removed an object that no row points to");
         }
         Ok(())
+    }
+
+    /// Whether this history made it.
+    fn made(&self, row: &object::Model) -> bool {
+        row.lineage == i64::from(self.store.inner.shared.lineage)
     }
 
     /// Marks those of which nothing is needed, removes those that were marked long enough ago.
@@ -46,8 +67,7 @@ impl Pass<'_> {
         for row in dead.all(self.db()).await.map_err(unavailable)? {
             let number = row.number;
             let Some(dead_at) = row.dead_at else {
-                self.ask(Change::Bury { number }).await?;
-                if kept == 0 {
+                if self.bury(number, Unneeded::Now).await? && kept == 0 {
                     self.remove_object(&row).await?;
                 }
                 continue;
@@ -60,15 +80,10 @@ impl Pass<'_> {
     }
 
     async fn remove_object(&self, row: &object::Model) -> Result<(), StoreError> {
-        // On a database server `live` is as of the last count.
-        if self.store.is_shared() && self.count(&[row.number]).await?.contains_key(&row.number) {
-            self.ask(Change::Raise { number: row.number }).await?;
+        if self.ask(Change::Condemn { number: row.number }).await? == 0 || !self.made(row) {
             return Ok(());
         }
-        if row.lineage != i64::from(self.store.inner.shared.lineage) {
-            return Ok(());
-        }
-        self.give_up(row.number, &row.name).await?;
+        self.remove(row.number, &row.name).await?;
         counter!(names::REMOVED, "reason" => "dead").increment(1);
         Ok(())
     }
@@ -96,7 +111,7 @@ impl Pass<'_> {
             self.state().counted = last.number;
             counted += rows.len();
             let numbers: Vec<i64> = rows.iter().map(|row| row.number).collect();
-            let live = self.count(&numbers).await?;
+            let live = lengths(self.db(), &numbers).await.map_err(unavailable)?;
             let live = |number: i64| live.get(&number).copied().unwrap_or(0);
             let changed = rows.iter().filter(|row| row.live != live(row.number));
             let changed: Vec<(i64, i64)> = changed.map(|row| (row.number, live(row.number))).collect();
@@ -105,26 +120,6 @@ impl Pass<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of bodies in each of these objects; those in which there are none are left out.
-    async fn count(&self, numbers: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
-        use body::Column;
-        let sum = match self.db().get_database_backend() {
-            DbBackend::Postgres => "CAST(SUM(object_length) AS BIGINT)",
-            _ => "CAST(SUM(object_length) AS SIGNED)",
-        };
-        let sums: Vec<(i64, i64)> = body::Entity::find()
-            .select_only()
-            .column(Column::Object)
-            .expr(Expr::cust(sum))
-            .filter(Column::Object.is_in(numbers.to_vec()))
-            .group_by(Column::Object)
-            .into_tuple()
-            .all(self.db())
-            .await
-            .map_err(unavailable)?;
-        Ok(sums.into_iter().collect())
     }
 
     /// Moves what is needed of the sparsest objects into a new one; false when none is sparse enough.
@@ -152,7 +147,7 @@ impl Pass<'_> {
             }
             // One that cannot be emptied is not tried again until less of it is needed.
             self.state().tried.insert(row.number, row.live);
-            let whole = match self.cold.whole(&row.name).await {
+            let whole = match self.cold.whole(&row.name, columns::unsigned(row.bytes)).await {
                 Ok(whole) => whole,
                 Err(error) => {
                     tracing::error!(object = row.name, %error, "an object of which little is needed cannot be read");
@@ -236,7 +231,12 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn ask(&self, change: Change) -> Result<i64, StoreError> {
+    /// Whether this marked it, so that no row will ever be pointed there.
+    pub(super) async fn bury(&self, number: i64, when: Unneeded) -> Result<bool, StoreError> {
+        Ok(self.ask(Change::Bury { number, when }).await? > 0)
+    }
+
+    pub(super) async fn ask(&self, change: Change) -> Result<i64, StoreError> {
         self.store.ask(|reply| Request::Cold(change, reply)).await
     }
 }

@@ -1,22 +1,23 @@
 //! The rows of objects: begun before anything is written to object storage, pointed at once it is there, gone after the
 //! object.
 //!
-//! An object that was given up is marked dead first, and rows are never pointed at a dead one: so a node that stood still
-//! between writing an object and pointing rows at it finds out.
+//! Several nodes may be at it at the same time, and none believes what it read before. An object is marked dead only while
+//! nothing points there, rows are pointed at it only while it is not, and both take the lock of its row first: whichever
+//! comes second finds out. What is dead and not needed stays so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use entity::{body, message, object};
 use sea_orm::sea_query::{CaseStatement, Expr};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::Writer;
 use super::files::Files;
 use super::ground::Ground;
-use super::requests::{Cold, Placed, Reply};
+use super::requests::{Cold, Placed, Reply, Unneeded};
 use super::server::Server;
 use super::transaction::Failure;
 use crate::store::StoreError;
@@ -30,6 +31,9 @@ pub trait Places: Ground {
         number: i64,
         records: &[Placed],
     ) -> impl Future<Output = Result<i64, Failure>>;
+
+    /// Bytes of object `number` that are needed, now that its row is locked.
+    fn needed(tx: &DatabaseTransaction, object: &object::Model) -> impl Future<Output = Result<i64, DbErr>>;
 }
 
 impl<G: Places> Writer<G> {
@@ -43,8 +47,8 @@ impl<G: Places> Writer<G> {
         let done = match change {
             Cold::Begin { name } => Ok(begin(tx, name, self.head.row.lineage).await?),
             Cold::Place { number, bytes, records } => self.place_records(tx, (*number, *bytes), records).await?,
-            Cold::Bury { number } => Ok(bury(tx, *number).await?),
-            Cold::Raise { number } => Ok(set_dead(tx, *number, None).await?),
+            Cold::Bury { number, when } => Ok(bury(tx, *number, *when).await?),
+            Cold::Condemn { number } => Ok(condemn::<G>(tx, *number).await?),
             Cold::Forget { number } => {
                 object::Entity::delete_by_id(*number).exec(tx).await?;
                 Ok(*number)
@@ -110,18 +114,48 @@ async fn begin(tx: &DatabaseTransaction, name: &str, lineage: i64) -> Result<i64
     Ok(number)
 }
 
-/// Marks an object of which nothing is needed.
-async fn bury(tx: &DatabaseTransaction, number: i64) -> Result<i64, DbErr> {
-    set_dead(tx, number, Some(crate::clock::now_micros())).await
-}
-
-async fn set_dead(tx: &DatabaseTransaction, number: i64, at: Option<i64>) -> Result<i64, DbErr> {
+/// See [`Cold::Bury`]. On a database server `live` is as of the last count, and what it says is asked again by [`condemn`].
+async fn bury(tx: &DatabaseTransaction, number: i64, when: Unneeded) -> Result<i64, DbErr> {
+    use object::Column;
+    let unneeded = match when {
+        Unneeded::Ever => Column::Total.eq(0),
+        Unneeded::Now => Column::Live.lte(0),
+    };
     let marked = object::Entity::update_many()
-        .col_expr(object::Column::DeadAt, Expr::value(at))
-        .filter(object::Column::Number.eq(number))
+        .col_expr(Column::DeadAt, Expr::value(Some(crate::clock::now_micros())))
+        .filter(Column::Number.eq(number))
+        .filter(Column::DeadAt.is_null())
+        .filter(unneeded)
         .exec(tx)
         .await?;
     Ok(i64::try_from(marked.rows_affected).unwrap_or(i64::MAX))
+}
+
+/// See [`Cold::Condemn`]. Rows only leave a dead object: once none points there, none will.
+async fn condemn<G: Places>(tx: &DatabaseTransaction, number: i64) -> Result<i64, DbErr> {
+    use object::Column;
+    // Locks the row: whoever was pointing rows there has committed, or finds the mark.
+    let locked = object::Entity::update_many()
+        .col_expr(Column::DeadAt, Expr::col(Column::DeadAt))
+        .filter(Column::Number.eq(number))
+        .filter(Column::DeadAt.is_not_null())
+        .exec(tx)
+        .await?;
+    if locked.rows_affected == 0 {
+        return Ok(0);
+    }
+    let Some(object) = object::Entity::find_by_id(number).one(tx).await? else { return Ok(0) };
+    let needed = G::needed(tx, &object).await?;
+    if needed <= 0 {
+        return Ok(1);
+    }
+    object::Entity::update_many()
+        .col_expr(Column::DeadAt, Expr::value(None::<i64>))
+        .col_expr(Column::Live, Expr::value(needed))
+        .filter(Column::Number.eq(number))
+        .exec(tx)
+        .await?;
+    Ok(0)
 }
 
 /// Makes this history the one that made all objects.
@@ -162,6 +196,11 @@ impl Places for Files {
             writer.in_flight.rows += moved;
         }
         Ok(live)
+    }
+
+    /// Every transaction that takes something from it says so in the row.
+    async fn needed(_: &DatabaseTransaction, object: &object::Model) -> Result<i64, DbErr> {
+        Ok(object.live)
     }
 }
 
@@ -205,6 +244,32 @@ impl Places for Server {
         }
         Ok(live)
     }
+
+    async fn needed(tx: &DatabaseTransaction, object: &object::Model) -> Result<i64, DbErr> {
+        Ok(lengths(tx, &[object.number]).await?.get(&object.number).copied().unwrap_or(0))
+    }
+}
+
+/// On a database server: bytes of bodies in each of these objects; those in which there are none are left out.
+///
+/// # Errors
+/// When the database is away.
+pub async fn lengths<C: ConnectionTrait>(db: &C, numbers: &[i64]) -> Result<HashMap<i64, i64>, DbErr> {
+    use body::Column;
+    let sum = match db.get_database_backend() {
+        DbBackend::Postgres => "CAST(SUM(object_length) AS BIGINT)",
+        _ => "CAST(SUM(object_length) AS SIGNED)",
+    };
+    let sums: Vec<(i64, i64)> = body::Entity::find()
+        .select_only()
+        .column(Column::Object)
+        .expr(Expr::cust(sum))
+        .filter(Column::Object.is_in(numbers.to_vec()))
+        .group_by(Column::Object)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(sums.into_iter().collect())
 }
 
 /// Bytes of those of `ids` that lie in object `number`.

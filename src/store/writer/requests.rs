@@ -106,16 +106,27 @@ pub enum Cold {
     /// Points rows at the object, which has so many `bytes`; answers the bytes of records by those that point there now, or
     /// `NotFound` when it was given up meanwhile.
     Place { number: i64, bytes: i64, records: Vec<Placed> },
-    /// Nothing of it is needed.
-    Bury { number: i64 },
-    /// Something of it is needed after all.
-    Raise { number: i64 },
+    /// Marks an object of which nothing is needed, so that no row is pointed there from now on; answers 1 if this marked it,
+    /// and 0 when something is needed, or it was marked before.
+    Bury { number: i64, when: Unneeded },
+    /// Asks of a marked object for the last time whether anything of it is needed; answers 1 if nothing is and nothing will
+    /// be. If something is, the mark goes.
+    Condemn { number: i64 },
     /// It is gone.
     Forget { number: i64 },
     /// Objects of other histories belong to this one.
     Adopt,
     /// What of objects is needed, as it was counted.
     Counted(Vec<(i64, i64)>),
+}
+
+/// What an object has to be for `Bury`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unneeded {
+    /// No row ever pointed there.
+    Ever,
+    /// None does now.
+    Now,
 }
 
 /// A record in an object, and where rows find it until now.
