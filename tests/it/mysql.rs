@@ -177,7 +177,7 @@ async fn readers_that_go_away(engine: Engine) {
         let f = &f;
         async move {
             let mut request = crate::store_suite::support::request("a@x", 1 + u32::try_from(n % 40).unwrap());
-            request.query = (n % 3 == 0).then(|| Query::parse(&format!("number{n} OR text")).unwrap());
+            request.query = n.is_multiple_of(3).then(|| Query::parse(&format!("number{n} OR text")).unwrap());
             let _ = tokio::time::timeout(Duration::from_micros(37 * (n % 101)), f.store.list(&request)).await;
         }
     };

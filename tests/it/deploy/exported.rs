@@ -57,7 +57,7 @@ async fn a_node_with_everything_around_it_exports_what_is_watched() {
         config.database.replicas = vec![url.clone()];
         config.redis.url = Servers::one(database::redis().url());
         config.redis.prefix = format!("exported{}", std::process::id());
-        config.broker.url = crate::broker::shared().fresh();
+        config.broker.url = crate::support::servers::database::rabbitmq().fresh();
         config.cold.url = format!("file://{}", cold.path().display());
         config.cold.after = Limit(Some(Period::secs(1)));
         config.cold.every = Period::secs(1);
