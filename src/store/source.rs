@@ -142,14 +142,23 @@ impl Source {
     }
 }
 
-/// A transaction that sees one state of the database throughout.
+/// A transaction that sees one state of the database throughout. Whoever waits for it may give up at any moment.
 ///
 /// # Errors
 /// When the database is away.
 pub async fn snapshot(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     match db.get_database_backend() {
         DbBackend::Sqlite => db.begin().await,
-        _ => db.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly)).await,
+        _ => {
+            // One that is given up while it begins would go back to its pool begun, and the next to use it would fail: it
+            // begins in a task of its own, at whose end it is rolled back when nobody wants it any more.
+            let db = db.clone();
+            let begin = async move {
+                db.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly)).await
+            };
+            let lost = |error: tokio::task::JoinError| DbErr::Custom(error.to_string());
+            tokio::spawn(begin).await.map_err(lost)?
+        }
     }
 }
 

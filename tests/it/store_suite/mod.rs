@@ -53,6 +53,7 @@ on_servers! {
         a_list_after_a_position_of_the_stream_leaves_out_nothing;
     outages:
         killed_connections_lose_nothing_and_repeat_nothing
+        reads_that_are_given_up_leave_no_transaction_behind
         a_database_that_is_away_is_said_so_and_comes_back
         a_server_that_stands_still_keeps_no_reader_waiting_for_ever;
 }

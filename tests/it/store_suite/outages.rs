@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use mailroom::mail::cursor::Cursor;
@@ -144,6 +145,44 @@ pub async fn killed_connections_lose_nothing_and_repeat_nothing(engine: Engine) 
         is_true(&store, &heard, &to[0], yes, no).await;
     }
     assert!(store.status().healthy);
+}
+
+/// A client that goes away ends what it asked for in the middle, wherever that is.
+pub async fn reads_that_are_given_up_leave_no_transaction_behind(engine: Engine) {
+    let f = Fixture::on(engine).await;
+    f.fill("a@x", 3).await;
+    let (wanted, mut given_up) = (request("a@x", 10), 0);
+    for n in 0..400 {
+        // At each place where it waits, one after the other.
+        let (mut left, mut read) = (n % 8, Box::pin(f.store.list(&wanted)));
+        let ended = std::future::poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(page) => Poll::Ready(Some(page)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        });
+        match ended.await {
+            Some(page) => assert_eq!(page.unwrap().items.len(), 3),
+            None => given_up += 1,
+        }
+    }
+    assert!(given_up > 40, "{given_up} were given up");
+    for _ in 0..200 {
+        assert_eq!(f.store.list(&wanted).await.unwrap().items.len(), 3);
+    }
+    let open = match engine {
+        Engine::MariaDb => {
+            "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+                            ON p.id = t.trx_mysql_thread_id WHERE p.db = database() AND p.command = 'Sleep'"
+        }
+        _ => "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'",
+    };
+    until("nothing is begun", async || f.database().sql(open).await.trim() == "0").await;
+    for _ in 0..200 {
+        assert_eq!(f.store.list(&wanted).await.unwrap().items.len(), 3);
+    }
 }
 
 pub async fn a_server_that_stands_still_keeps_no_reader_waiting_for_ever(engine: Engine) {
