@@ -23,6 +23,8 @@ pub enum Refusal {
     MailboxFull,
     /// Free disk space is below its limit.
     NoSpace,
+    /// The message is larger than what can be kept.
+    TooLarge,
     /// Anything else: the sender should try again.
     Unavailable,
 }
@@ -36,6 +38,7 @@ impl Refusal {
             Self::UnknownDomain => "unknown_domain",
             Self::MailboxFull => "mailbox_full",
             Self::NoSpace => "no_space",
+            Self::TooLarge => "too_large",
             Self::Unavailable => "unavailable",
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Config, Problem};
+use crate::cluster::broker::BrokerConfig;
 use crate::inbound::config::AccessMode;
 use crate::settings::Wrong;
 
@@ -32,6 +33,7 @@ pub fn check(config: &Config) -> Findings {
     check_proxies(config, &mut findings);
     check_stop(config, &mut findings);
     check_cluster(config, &mut findings);
+    check_broker(config, &mut findings);
     findings
 }
 
@@ -39,6 +41,23 @@ pub fn check(config: &Config) -> Findings {
 fn check_cluster(config: &Config, findings: &mut Findings) {
     if !config.redis.url.is_empty() && !config.database.is_server() {
         findings.warning("redis.url", "there are no other nodes on SQLite: Redis serves limits alone");
+    }
+}
+
+/// No sender repeats a message for days that can never pass.
+fn check_broker(config: &Config, findings: &mut Findings) {
+    let smtp = &config.smtp;
+    let needed = BrokerConfig::largest(smtp.max_message_size, smtp.max_recipients);
+    let largest = config.broker.max_message_size;
+    if config.broker.is_used() && largest < needed {
+        findings.problem(
+            "broker.max_message_size",
+            format!(
+                "{largest} will not do; possible: {needed} or more for [smtp] max_message_size = {}, and max_message_size of \
+                 RabbitMQ as much; or a smaller [smtp] max_message_size",
+                smtp.max_message_size
+            ),
+        );
     }
 }
 
@@ -350,6 +369,22 @@ mod tests {
     fn is_amount(text: &str) -> bool {
         use crate::mail::units::{Bytes, Limit, Period};
         text.parse::<Limit<Period>>().is_ok() || text.parse::<Limit<Bytes>>().is_ok()
+    }
+
+    #[test]
+    fn a_broker_takes_every_message_that_smtp_does() {
+        let of = |settings: &[(&str, &str)]| {
+            let url = ("broker.url", "\"amqp://mq\"");
+            problems(&[&[url], settings].concat())
+        };
+        assert_eq!(of(&[]), Vec::<String>::new());
+        let large = ("smtp.max_message_size", "\"40MiB\"");
+        let found = of(&[large]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("broker.max_message_size: 16MiB will not do; possible: "), "{found:?}");
+        assert_eq!(of(&[large, ("broker.max_message_size", "\"43MiB\"")]), Vec::<String>::new());
+        assert_eq!(of(&[large, ("broker.max_message_size", "\"42MiB\"")]).len(), 1, "there are recipients, too");
+        assert_eq!(problems(&[large]), Vec::<String>::new(), "there is no broker");
     }
 
     #[test]

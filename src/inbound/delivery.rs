@@ -123,6 +123,7 @@ const fn refusal(failed: WriteFailed) -> Refusal {
     match failed {
         WriteFailed::MailboxFull => Refusal::MailboxFull,
         WriteFailed::NoSpace => Refusal::NoSpace,
+        WriteFailed::TooLarge => Refusal::TooLarge,
         WriteFailed::MailboxGone | WriteFailed::Failed => Refusal::Unavailable,
     }
 }

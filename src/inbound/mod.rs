@@ -261,7 +261,7 @@ impl Inbound {
             // A full mailbox can be followed.
             Ok(()) | Err(Refusal::MailboxFull) => Ok(()),
             Err(Refusal::UnknownMailbox | Refusal::UnknownDomain) => Err(SubscribeError::Unknown),
-            Err(Refusal::NoSpace | Refusal::Unavailable) => Err(SubscribeError::Unavailable),
+            Err(Refusal::NoSpace | Refusal::TooLarge | Refusal::Unavailable) => Err(SubscribeError::Unavailable),
         }
     }
 

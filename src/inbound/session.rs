@@ -384,6 +384,7 @@ const fn refused(refusal: Refusal) -> Reply {
         Refusal::UnknownDomain => reply::DOMAIN_UNKNOWN,
         Refusal::MailboxFull => reply::MAILBOX_FULL,
         Refusal::NoSpace => reply::INSUFFICIENT_STORAGE,
+        Refusal::TooLarge => reply::MESSAGE_TOO_BIG,
         Refusal::Unavailable => reply::TEMPORARY_FAILURE,
     }
 }

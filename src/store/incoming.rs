@@ -83,7 +83,7 @@ pub struct Body {
     pub size: u64,
 }
 
-/// Why a delivery was not stored. Every variant is temporary for SMTP (451 or 452); nothing of it is visible.
+/// Why a delivery was not stored. Every variant but `TooLarge` is temporary for SMTP (451 or 452); nothing of it is visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteFailed {
     #[error("a mailbox went away before the commit")]
@@ -92,6 +92,9 @@ pub enum WriteFailed {
     MailboxFull,
     #[error("not enough free space")]
     NoSpace,
+    /// A queue before the store takes no message as large as this one, now or later.
+    #[error("the message is too large")]
+    TooLarge,
     #[error("the store failed")]
     Failed,
 }

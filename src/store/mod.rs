@@ -343,13 +343,13 @@ impl Store {
         self.compact_step().await
     }
 
-    /// Makes an empty commit: whether the database takes what is written, now. Waits as long as the writer does for one that is
-    /// away.
+    /// Whether the database takes what is written, now: a commit, and a body of `size` bytes, of which nothing stays. Waits as
+    /// long as the writer does for one that is away.
     ///
     /// # Errors
-    /// `Unavailable` when it does not; `NoSpace` when the disk is nearly full.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        self.ask(Request::Probe).await?;
+    /// `Unavailable` when it does not; `NoSpace` when the disk is full, or nearly.
+    pub async fn probe(&self, size: usize) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Probe(size, reply)).await?;
         if self.status().no_space { Err(StoreError::NoSpace) } else { Ok(()) }
     }
 

@@ -28,8 +28,13 @@ crate::settings! {
         /// Deliveries that a node has of a queue at one time before they are in the database. More fill its batches better;
         /// each holds up to 256 KiB of memory (larger messages have a queue of their own, of which a node has 4).
         pub prefetch: u16 = 100,
-        /// Times that a message may fail by itself before it is put to the dead letters.
+        /// Times that a message may fail by itself, while others are stored, before it is put to the dead letters. Each counts
+        /// after a pause, from 1 s up to 60 s: 20 take a quarter of an hour. An outage of the database, a lost connection and a node
+        /// that crashes count nothing.
         pub delivery_limit: u16 = 20,
+        /// The largest message that the broker takes: `max_message_size` of RabbitMQ, which is 16 MiB there since version 4 and
+        /// 128 MiB before. `[smtp] max_message_size` must be smaller, by `2MiB` and `1KiB` for each of `max_recipients`.
+        pub max_message_size: Bytes = Bytes::mib(16),
         /// How long the broker may take to say that it has a message; later it is answered 451.
         pub confirm_timeout: Period = Period::secs(10),
         /// Bytes of messages that wait for the broker at one time; more are answered 451.
@@ -37,6 +42,8 @@ crate::settings! {
     }
 }
 
+const BESIDE: u64 = 2 << 20;
+const BESIDE_RECIPIENT: u64 = 1 << 10;
 const URL: &str = "amqp://user:password@host:5672/vhost, amqps://…, or \"\" to go without";
 
 impl Check for BrokerConfig {
@@ -55,6 +62,7 @@ impl Check for BrokerConfig {
         wrong.within("prefetch", self.prefetch, 1, 10_000);
         wrong.within("delivery_limit", self.delivery_limit, 1, 10_000);
         wrong.least("confirm_timeout", self.confirm_timeout, Period::millis(100));
+        wrong.least("max_message_size", self.max_message_size, Bytes::mib(1));
         wrong.least("max_unconfirmed", self.max_unconfirmed, Bytes::mib(1));
     }
 }
@@ -108,6 +116,14 @@ impl BrokerConfig {
     /// A file that does not serve.
     pub fn tls(&self) -> Result<Option<Pem>, String> {
         if self.is_tls() { self.files().read().map(Some) } else { Ok(None) }
+    }
+
+    /// What a message needs in the queue beside its own bytes: its text for the search and what its header says again, and its
+    /// recipients.
+    #[must_use]
+    pub fn largest(message: Bytes, recipients: usize) -> Bytes {
+        let recipients = (recipients as u64).saturating_mul(BESIDE_RECIPIENT);
+        Bytes(message.0.saturating_add(BESIDE).saturating_add(recipients))
     }
 
     /// Where it is, without user and password.

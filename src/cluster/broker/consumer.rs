@@ -1,8 +1,12 @@
 //! Takes deliveries from the queues and brings them into the store.
 //!
 //! [`super::node`] runs one task a queue; the broker lets one node at a time take from each. A delivery is handed to the store as
-//! it comes, and acknowledged once it is committed. When the store fails, the database is asked: if it is away, the task closes its channel, by which it hands back what it has, once and in order, and takes again when the database
-//! is back. If it is not, what failed is tried alone, and only what fails by itself is handed back to be counted.
+//! it comes, and acknowledged once it is committed. When the store fails, the database is asked: if it is away or full, the task
+//! closes its channel, by which it hands back what it has, once and in order, and takes again when the database is back. If it is
+//! not, what failed is tried alone. What fails by itself is counted after a pause: it goes to the end of its queue with its count,
+//! or to the dead letters. Returns that the broker counts (an outage, a lost connection, a node that crashes) are no failures.
+
+mod doubt;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +15,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{FutureExt, join_all};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Consumer, ErrorKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -21,7 +25,7 @@ use super::message::{Mail, Undecodable};
 use super::metrics as names;
 use super::monitor::Mode;
 use super::node::{Consumers, Turn};
-use super::publisher::Letter;
+use super::publisher::{self, Letter, Sent};
 use super::topology::Names;
 use super::window::{Held, State, Window};
 use crate::mail::address::MailboxKey;
@@ -30,21 +34,17 @@ use crate::store::{Gone, Incoming, Repeat, WriteFailed};
 /// How long what the store has may take before the rest is handed back; also the time in which other nodes notice an outage,
 /// so that they do not get the same messages to hand them back once more.
 const HAND_BACK: Duration = Duration::from_secs(5);
-/// How long the broker may take to have again what is renewed.
-const RENEW: Duration = Duration::from_secs(2);
 /// Before something is tried again that could not be done.
 const AGAIN: Duration = Duration::from_millis(20);
 const BURY_AGAIN: Duration = Duration::from_secs(1);
-/// A message that fails in company is tried alone as often before it counts as its own failure.
-const ALONE: u32 = 3;
 
 /// What became of a message that somebody was asked to take.
 enum Verdict {
     Stored(Result<(), WriteFailed>, Gone),
-    /// Whether it is with the dead letters.
-    Buried(bool),
-    /// Whether it is at the end of its queue again, as new.
-    Renewed(bool),
+    /// Whether it is where it was sent: with the dead letters, or at the end of its queue with its count.
+    Moved(bool),
+    /// The pause before its failure counts is over.
+    Count,
     /// Some time is over.
     Again,
 }
@@ -65,16 +65,26 @@ pub struct Task {
     queue: String,
     channel: Channel,
     window: Window,
+    /// What consumers do, as far as it knows.
+    mode: Mode,
+    /// Bytes for which the database had no room.
+    lacking: Option<usize>,
     told: mpsc::Sender<(u64, Verdict)>,
     verdicts: mpsc::Receiver<(u64, Verdict)>,
 }
 
 impl Task {
-    /// On a channel of its own, whose prefetch this is.
+    /// On a channel of its own with this prefetch.
     #[must_use]
-    pub fn new(all: Consumers, queue: String, channel: Channel, turn: Arc<Turn>, prefetch: u16) -> Self {
+    pub fn new(
+        all: Consumers,
+        queue: String,
+        channel: Channel,
+        turn: Arc<Turn>,
+        (prefetch, mode): (u16, Mode),
+    ) -> Self {
         let (told, verdicts) = mpsc::channel(usize::from(prefetch) * 2 + 1);
-        Self { all, turn, queue, channel, window: Window::default(), told, verdicts }
+        Self { all, turn, queue, channel, window: Window::default(), mode, lacking: None, told, verdicts }
     }
 
     /// Consumes until the database is away, another node is to have the queue, or the server stops; gives back what is not done
@@ -85,7 +95,7 @@ impl Task {
     pub async fn consume(mut self) -> Result<End, lapin::Error> {
         let end = self.work().await;
         // Nobody comes back to what lies before them on this channel.
-        self.count(self.window.tags(State::Settled).len() as u64);
+        self.passed(self.window.tags(State::Settled).len() as u64);
         end
     }
 
@@ -109,9 +119,14 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
-                mode = monitor.other_than(Mode::Take) => {
-                    return Ok(if mode == Mode::Stop { End::Stop } else { End::Away });
-                }
+                mode = monitor.other_than(self.mode) => match mode {
+                    Mode::Stop => return Ok(End::Stop),
+                    Mode::Rest | Mode::Try => return Ok(End::Away),
+                    Mode::Take => {
+                        self.mode = mode;
+                        self.go_on().await;
+                    }
+                },
                 () = turn.let_go.notified() => return Ok(End::LetGo),
                 Some((tag, verdict)) = self.verdicts.recv() => {
                     self.hear(tag, verdict);
@@ -119,26 +134,30 @@ impl Task {
                         self.hear(tag, verdict);
                     }
                     self.acknowledge().await?;
-                    for tag in self.window.tags(State::Again) {
-                        self.ask(tag).await;
-                    }
                     if self.window.has(State::Failed) && !self.doubt().await? {
                         return Ok(End::Away);
                     }
+                    self.go_on().await;
                 }
                 delivery = consumer.next() => match delivery {
                     Some(delivery) => {
                         metrics::counter!(names::CONSUMED).increment(1);
                         turn.had.store(true, Ordering::Relaxed);
-                        let held = held(delivery?, State::Asked);
-                        let tag = held.tag;
-                        self.window.push(held);
-                        self.ask(tag).await;
+                        self.window.push(held(delivery?, State::Again));
+                        self.go_on().await;
                     }
                     // The broker cancelled it: the queue was deleted.
                     None => return Err(ErrorKind::InvalidChannel(self.channel.id()).into()),
                 }
             }
+        }
+    }
+
+    /// Asks for what may be asked for: one at a time as long as it is a trial.
+    async fn go_on(&mut self) {
+        while self.mode == Mode::Take || !self.window.has(State::Asked) {
+            let Some(tag) = self.window.first(State::Again) else { return };
+            self.ask(tag).await;
         }
     }
 
@@ -180,21 +199,22 @@ impl Task {
     /// Puts `data` to the dead letters; the broker keeps the message until they have it.
     fn bury(&self, tag: u64, data: Vec<u8>, (label, reason): (&'static str, String)) {
         let told = self.told.clone();
-        let done = Box::new(move |buried| {
-            if buried {
+        let done = Box::new(move |sent| {
+            if sent == Sent::Has {
                 metrics::counter!(names::DEAD, "reason" => label).increment(1);
             }
-            let _ = told.try_send((tag, Verdict::Buried(buried)));
+            let _ = told.try_send((tag, Verdict::Moved(sent == Sent::Has)));
         });
         let id = Mail::decode(&data).ok().map(|mail| mail.id);
         tracing::warn!(queue = self.queue, message.id = ?id.map(|id| id.to_string()), reason, "put to the dead letters");
         let queue = Names::new(&self.all.config).dead();
-        self.all.publisher.send(Letter { queue, id, data, dead: Some((reason, self.queue.clone())), done });
+        self.all.publisher.send(Letter { queue, id, data, failed: 0, dead: Some((reason, self.queue.clone())), done });
     }
 
     fn hear(&mut self, tag: u64, verdict: Verdict) {
         let state = match verdict {
             Verdict::Stored(Ok(()), gone) => {
+                self.all.monitor.stored();
                 let gone = gone.keys();
                 if gone.is_empty() {
                     State::Done
@@ -208,10 +228,21 @@ impl Task {
                 self.bury(tag, data, ("gone", "no mailbox of it is there any more".into()));
                 State::Asked
             }
-            Verdict::Stored(Err(_), _) => State::Failed,
-            Verdict::Buried(true) | Verdict::Renewed(true) => State::Done,
-            Verdict::Buried(false) | Verdict::Renewed(false) => {
+            Verdict::Stored(Err(why), _) => {
+                if why == WriteFailed::NoSpace {
+                    self.lacking = self.lacking.max(Some(self.size(tag)));
+                }
+                State::Failed
+            }
+            Verdict::Moved(true) => State::Done,
+            Verdict::Moved(false) => {
                 self.later(tag);
+                State::Asked
+            }
+            // It may be no failure of its own: nothing counts while everyone rests.
+            Verdict::Count if self.all.monitor.mode() != self.mode => State::Paused,
+            Verdict::Count => {
+                self.count(tag);
                 State::Asked
             }
             // It goes the whole way again: what is stored is known by its id.
@@ -228,77 +259,39 @@ impl Task {
         self.bury(tag, mail.part_of(gone).encode(), ("gone", reason));
     }
 
-    /// Says after a while that it may be tried again.
+    /// It may be tried again after a while.
     fn later(&self, tag: u64) {
+        self.tell_after(BURY_AGAIN, tag, Verdict::Again);
+    }
+
+    fn tell_after(&self, pause: Duration, tag: u64, verdict: Verdict) {
         let told = self.told.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(BURY_AGAIN).await;
-            let _ = told.send((tag, Verdict::Again)).await;
+            tokio::time::sleep(pause).await;
+            // A task that has ended gets the message again.
+            let _ = told.send((tag, verdict)).await;
         });
     }
 
-    /// Something failed: whether the database takes anything. If it does, what failed is tried by itself.
-    async fn doubt(&mut self) -> Result<bool, lapin::Error> {
-        for tag in self.window.tags(State::Failed) {
-            let mut tries = 0;
-            loop {
-                if !self.all.monitor.is_there().await {
-                    return Ok(false);
-                }
-                if tries == ALONE {
-                    self.fail(tag).await?;
-                    break;
-                }
-                tries += 1;
-                self.ask(tag).await;
-                if self.settled(tag).await != State::Failed {
-                    break;
-                }
-            }
-            self.acknowledge().await?;
-        }
-        Ok(true)
+    fn size(&self, tag: u64) -> usize {
+        self.window.peek(tag).map_or(0, |held| held.data.len())
     }
 
-    /// Hears verdicts until this message has its own.
-    async fn settled(&mut self, tag: u64) -> State {
-        loop {
-            let state = self.window.peek(tag).map_or(State::Settled, |held| held.state);
-            match state {
-                State::Asked => {}
-                State::Again => self.ask(tag).await,
-                State::Failed | State::Done | State::Settled | State::Returned => return state,
-            }
-            // It holds a sender of its own: there is always one.
-            let Some((of, verdict)) = self.verdicts.recv().await else { return State::Settled };
-            self.hear(of, verdict);
-        }
-    }
-
-    /// It failed by itself: the broker counts it, and puts it to the dead letters when it is too often.
-    async fn fail(&mut self, tag: u64) -> Result<(), lapin::Error> {
-        metrics::counter!(names::REQUEUED, "reason" => "failed").increment(1);
-        tracing::error!(queue = self.queue, "a message cannot be stored although the database takes others");
-        self.window.set(tag, State::Returned);
-        self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await
-    }
-
-    fn count(&self, passed: u64) {
+    fn passed(&self, passed: u64) {
         self.all.condition.counts.settled(&self.queue, passed);
     }
 
     async fn acknowledge(&mut self) -> Result<(), lapin::Error> {
         let (acks, count, passed) = self.window.acknowledge();
         metrics::counter!(names::ACKED).increment(count as u64);
-        self.count(passed);
+        self.passed(passed);
         let acks =
             acks.into_iter().map(|ack| self.channel.basic_ack(ack.tag, BasicAckOptions { multiple: ack.multiple }));
         join_all(acks).await.into_iter().collect()
     }
 
     /// Waits a little for what the store has, then closes the channel: the broker puts back what is not acknowledged, in order and
-    /// with what was on its way here, and counts it once. What the store still has may come to be stored meanwhile; it is known
-    /// by its id when it comes again.
+    /// with what was on its way here. What the store still has may come to be stored meanwhile; its id tells when it comes again.
     async fn hand_back(&mut self, why: End) -> Result<(), lapin::Error> {
         let end = Instant::now() + HAND_BACK;
         let waits = |window: &Window| match why {
@@ -308,27 +301,8 @@ impl Task {
         while waits(&self.window) && Instant::now() < end {
             self.listen(end).await?;
         }
-        self.renew_all().await?;
-        let left = [State::Asked, State::Again, State::Failed].map(|state| self.window.tags(state).len());
-        metrics::counter!(names::REQUEUED, "reason" => "away").increment(left.iter().sum::<usize>() as u64);
+        metrics::counter!(names::REQUEUED, "reason" => "away").increment(self.window.unsettled() as u64);
         self.channel.close(200, "handed back".into()).await
-    }
-
-    /// Outages must not add up to what is counted as failures of its own: what was handed back often begins anew, at the end
-    /// of its queue.
-    async fn renew_all(&mut self) -> Result<(), lapin::Error> {
-        let limit = u64::from(self.all.config.delivery_limit);
-        let is_often = |held: &Held| held.returned + 1 >= limit.div_ceil(2);
-        for tag in [self.window.tags(State::Failed), self.window.tags(State::Again)].concat() {
-            if self.all.publisher.is_ready() && self.window.peek(tag).is_some_and(is_often) {
-                self.renew(tag);
-            }
-        }
-        let end = Instant::now() + RENEW;
-        while self.window.has(State::Asked) && Instant::now() < end {
-            self.listen(end).await?;
-        }
-        Ok(())
     }
 
     /// Hears one verdict, until `end` at the latest; an error when the connection is gone.
@@ -338,35 +312,8 @@ impl Task {
         }
         self.acknowledge().await
     }
-
-    fn renew(&mut self, tag: u64) {
-        let Some(held) = self.window.get(tag) else { return };
-        held.state = State::Asked;
-        let data = held.data.clone();
-        let told = self.told.clone();
-        let done = Box::new(move |renewed| {
-            let _ = told.try_send((tag, Verdict::Renewed(renewed)));
-        });
-        let id = Mail::decode(&data).ok().map(|mail| mail.id);
-        self.all.publisher.send(Letter { queue: self.queue.clone(), id, data, dead: None, done });
-    }
 }
 
 fn held(delivery: Delivery, state: State) -> Held {
-    Held { tag: delivery.delivery_tag, returned: returned(&delivery), data: delivery.data, state }
-}
-
-/// How often the broker had it back.
-fn returned(delivery: &Delivery) -> u64 {
-    let headers = delivery.properties.headers().as_ref();
-    match headers.and_then(|headers| headers.inner().get(&ShortString::from("x-delivery-count"))) {
-        Some(AMQPValue::LongLongInt(count)) => u64::try_from(*count).unwrap_or(0),
-        Some(AMQPValue::LongInt(count)) => u64::try_from(*count).unwrap_or(0),
-        Some(AMQPValue::LongUInt(count)) => u64::from(*count),
-        Some(AMQPValue::ShortInt(count)) => u64::try_from(*count).unwrap_or(0),
-        Some(AMQPValue::ShortShortInt(count)) => u64::try_from(*count).unwrap_or(0),
-        Some(AMQPValue::ShortShortUInt(count)) => u64::from(*count),
-        Some(AMQPValue::ShortUInt(count)) => u64::from(*count),
-        _ => 0,
-    }
+    Held { tag: delivery.delivery_tag, failed: publisher::failed(&delivery), data: delivery.data, state }
 }

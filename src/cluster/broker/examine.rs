@@ -1,4 +1,4 @@
-//! What `doctor` wants to know of the broker. It makes nothing and changes nothing.
+//! What `doctor` wants to know of the broker. It makes nothing and changes nothing: what it sends goes to nobody.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub enum Finding {
     Unreachable(String),
     /// It takes no messages: short of disk or memory.
     Blocked(String),
-    /// A queue is not what the settings ask for.
+    /// A queue, or the broker itself, is not what the settings ask for.
     Otherwise(String),
     /// All is well; so many of the queues are still to be made, by the first server that starts.
     Well { missing: usize, waiting: u64, dead: u64 },
@@ -45,7 +45,7 @@ async fn look(connection: &Connection, config: &BrokerConfig) -> Result<Finding,
     }
     let names = Names::new(config);
     let (mut missing, mut waiting, mut dead) = (0, 0, 0);
-    for (queue, arguments) in names.declarations(config.delivery_limit) {
+    for (queue, arguments) in names.declarations() {
         // An error closes a channel: each has its own.
         let channel = connection.create_channel().await?;
         match topology::look(&channel, &queue).await {
@@ -64,6 +64,11 @@ async fn look(connection: &Connection, config: &BrokerConfig) -> Result<Finding,
             };
         }
         channel.close(200, "looked".into()).await?;
+    }
+    match topology::try_size(connection, config.max_message_size).await {
+        Ok(()) => {}
+        Err(Trouble::Link(error)) => return Err(error),
+        Err(trouble) => return Ok(Finding::Otherwise(trouble.to_string())),
     }
     Ok(Finding::Well { missing, waiting, dead })
 }

@@ -18,16 +18,19 @@ pub const AWAY: &str = "broker_database_away";
 pub fn describe() {
     describe_counter!(PUBLISHED, "Messages given to the broker");
     describe_counter!(CONFIRMED, "Messages that the broker said it has");
-    describe_counter!(REFUSED, "Messages that were not, by reason: away, blocked, full, returned, nack, timeout, lost");
+    describe_counter!(
+        REFUSED,
+        "Messages that were not, by reason: away, blocked, full, returned, nack, timeout, lost, too_large"
+    );
     describe_counter!(CONSUMED, "Messages taken from the broker");
     describe_counter!(ACKED, "Messages that are in the database and were removed from the broker");
     describe_counter!(
         REQUEUED,
         "Messages handed back to the broker, by reason: failed (by themselves), away (the database is)"
     );
-    describe_counter!(DEAD, "Messages put to the dead letters by this node, by reason: gone, newer, malformed");
+    describe_counter!(DEAD, "Messages put to the dead letters by this node, by reason: gone, newer, malformed, failed");
     describe_gauge!(DEPTH, "Messages waiting in the broker, by queue: mail, large, dead");
     describe_gauge!(UNCONFIRMED, "Bytes of messages that wait for the broker's answer");
     describe_gauge!(CONNECTED, "Whether the broker takes messages (1)");
-    describe_gauge!(AWAY, "Whether taking from the broker rests because the database is away (1)");
+    describe_gauge!(AWAY, "Whether taking from the broker rests because the database is away or full (1)");
 }

@@ -11,6 +11,7 @@ pub mod consumer;
 pub mod counts;
 pub mod dead;
 pub mod examine;
+pub mod lane;
 pub mod link;
 pub mod message;
 pub mod metrics;
@@ -32,7 +33,7 @@ pub use config::BrokerConfig;
 
 use crate::store::{Outlet, Store};
 use counts::{Counts, Passed};
-use publisher::{NotOpen, Publisher};
+use publisher::{NotOpen, Opened, Publisher};
 use topology::Names;
 
 /// How long a start waits for the broker before it goes on without.
@@ -160,6 +161,14 @@ impl Broker {
                 }
                 opened => opened.ok().and_then(Result::ok),
             };
+            let largest = config.max_message_size;
+            if let Some(Opened { connection, .. }) = &opened
+                && let Ok(Err(trouble)) = tokio::time::timeout(START, topology::try_size(connection, largest)).await
+                && trouble.is_lasting()
+            {
+                let _ = first.send(Err(trouble));
+                return;
+            }
             let _ = first.send(Ok(()));
             let publishing = tokio::spawn(publisher::run(publishing, lanes, config, opened));
             let watching = tokio::spawn(watcher.run(stopped));

@@ -1,13 +1,19 @@
-//! Whether messages may be taken from the broker: not while the database is away, nor when the server stops.
+//! Whether messages may be taken from the broker: not while the database is away or full, nor when the server stops.
 //!
-//! Consumers ask after a failure; one probe answers all who wait. While it is away the probe is repeated at growing pauses, and
-//! once it succeeds consumers take again. Between failures a look now and then tells a node that has nothing to write.
+//! Consumers ask after a failure; one probe, which writes a body and takes it back, answers all who wait. While it is away the
+//! probe is repeated at growing pauses. Once it succeeds consumers try one message of each queue, and the first that is stored
+//! lets all take as before. A probe cannot know everything: several messages that fail alone, one after the other, are the
+//! database's failure, too. Between failures a look now and then tells a node that has nothing to write.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::metrics as names;
+use crate::mail::id::DeliveryId;
 use crate::store::Store;
 
 /// What consumers do.
@@ -17,6 +23,8 @@ pub enum Mode {
     Take,
     /// Rest: the database is away.
     Rest,
+    /// It seems to be back: store one message of each queue at a time, until one is stored.
+    Try,
     /// Finish what was taken, and end.
     Stop,
 }
@@ -29,19 +37,86 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Consumers that ask at one time: one a queue.
 const ASKING: usize = 300;
+/// Different messages that fail alone without one in between that is stored: it is not them.
+const SEVERAL: usize = 3;
+/// Bytes of a body that a probe writes; as many as what did not fit, where that is more.
+const BODY: usize = 64 << 10;
+
+enum Ask {
+    /// Whether the database takes a body of so many bytes.
+    Look(Question),
+    /// The trial is over: a message was stored, or it is known that it failed by itself.
+    Resume,
+}
+
+struct Question {
+    size: usize,
+    /// It does not, as is known already.
+    away: bool,
+    answer: oneshot::Sender<bool>,
+}
 
 /// The consumers' side.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    ask: mpsc::Sender<oneshot::Sender<bool>>,
+    ask: mpsc::Sender<Ask>,
     mode: watch::Receiver<Mode>,
+    /// What failed alone since something was stored.
+    alone: Arc<Mutex<HashSet<DeliveryId>>>,
 }
 
 impl Monitor {
-    /// Whether the database takes what is written, as of now. When not, everyone rests.
-    pub async fn is_there(&self) -> bool {
+    /// Whether the database takes a body of `size` bytes, as of now. When not, everyone rests.
+    pub async fn is_there(&self, size: usize) -> bool {
+        self.look(size, false).await
+    }
+
+    /// The database has no room for `size` bytes: everyone rests from here on.
+    pub async fn is_full(&self, size: usize) {
+        self.look(size, true).await;
+    }
+
+    async fn look(&self, size: usize, away: bool) -> bool {
         let (answer, heard) = oneshot::channel();
-        self.ask.send(answer).await.is_ok() && heard.await.unwrap_or(false)
+        let asked = self.ask.send(Ask::Look(Question { size, away, answer })).await;
+        asked.is_ok() && heard.await.unwrap_or(false)
+    }
+
+    /// A message failed alone although the database is there; false when too many did, since something was stored, for that to
+    /// be true. Then everyone rests.
+    pub async fn fails_alone(&self, id: DeliveryId, size: usize) -> bool {
+        let several = {
+            let mut alone = self.alone.lock();
+            if alone.len() < SEVERAL {
+                alone.insert(id);
+            }
+            alone.len() >= SEVERAL
+        };
+        if several {
+            tracing::error!("several messages fail one after the other: it is the database that takes none");
+            self.is_full(size).await;
+        } else {
+            self.resume();
+        }
+        !several
+    }
+
+    /// A message was stored.
+    pub fn stored(&self) {
+        let mut alone = self.alone.lock();
+        if !alone.is_empty() {
+            alone.clear();
+        }
+        drop(alone);
+        self.resume();
+    }
+
+    /// Ends a trial, if there is one.
+    fn resume(&self) {
+        if self.mode() == Mode::Try {
+            // With so many asking one of them is heard.
+            let _ = self.ask.try_send(Ask::Resume);
+        }
     }
 
     /// Waits until the server stops.
@@ -65,9 +140,13 @@ impl Monitor {
 
 /// The other side, to be driven by [`Watch::run`].
 pub struct Watch {
-    asked: mpsc::Receiver<oneshot::Sender<bool>>,
+    asked: mpsc::Receiver<Ask>,
     mode: watch::Sender<Mode>,
     store: Store,
+    /// Before the next probe; short again once a message was stored.
+    pause: Duration,
+    /// Bytes that the database must take before it is back.
+    size: usize,
 }
 
 /// A pair of them.
@@ -75,7 +154,8 @@ pub fn watch(store: Store) -> (Monitor, Watch) {
     metrics::gauge!(names::AWAY).set(0.0);
     let (ask, asked) = mpsc::channel(ASKING);
     let (mode, heard) = watch::channel(Mode::Take);
-    (Monitor { ask, mode: heard }, Watch { asked, mode, store })
+    let monitor = Monitor { ask, mode: heard, alone: Arc::default() };
+    (monitor, Watch { asked, mode, store, pause: FIRST_PAUSE, size: BODY })
 }
 
 impl Watch {
@@ -91,7 +171,7 @@ impl Watch {
                 () = &mut stopped => break,
                 first = self.asked.recv() => {
                     let Some(first) = first else { break };
-                    self.answer(first).await;
+                    self.heed(first).await;
                 }
                 () = tokio::time::sleep(LOOK) => {
                     if tokio::time::timeout(PATIENCE, self.store.answers()).await.is_ok_and(|answers| answers) {
@@ -111,44 +191,81 @@ impl Watch {
         // Whoever asks from here on hears that the channel is closed.
     }
 
-    async fn answer(&mut self, first: oneshot::Sender<bool>) {
-        let there = self.probe().await;
-        if !there {
-            self.rest();
-        }
-        let mut next = Some(first);
-        while let Some(answer) = next {
-            let _ = answer.send(there);
-            next = self.asked.try_recv().ok();
+    async fn heed(&mut self, first: Ask) {
+        match first {
+            Ask::Look(question) => self.answer(question).await,
+            Ask::Resume => self.resume(),
         }
     }
 
-    async fn probe(&self) -> bool {
-        matches!(tokio::time::timeout(PATIENCE, self.store.probe()).await, Ok(Ok(())))
+    /// Looks once for all who ask by now.
+    async fn answer(&mut self, first: Question) {
+        let Question { mut size, mut away, answer } = first;
+        let mut answers = vec![answer];
+        while let Ok(next) = self.asked.try_recv() {
+            match next {
+                Ask::Look(next) => {
+                    size = size.max(next.size);
+                    away |= next.away;
+                    answers.push(next.answer);
+                }
+                Ask::Resume => self.resume(),
+            }
+        }
+        let there = !away && self.probe(size).await;
+        if !there {
+            self.size = self.size.max(size);
+            self.rest();
+        }
+        for answer in answers {
+            let _ = answer.send(there);
+        }
+    }
+
+    async fn probe(&self, size: usize) -> bool {
+        matches!(tokio::time::timeout(PATIENCE, self.store.probe(size.max(BODY))).await, Ok(Ok(())))
     }
 
     fn rest(&self) {
-        if self.mode.send_replace(Mode::Rest) == Mode::Take {
-            tracing::warn!("the database is away: what is in the broker waits there");
+        if self.mode.send_replace(Mode::Rest) != Mode::Rest {
+            tracing::warn!("the database is away or full: what is in the broker waits there");
             metrics::gauge!(names::AWAY).set(1.0);
         }
     }
 
-    /// Looks until the database answers. Whoever asks meanwhile hears no at once.
-    async fn come_back(&mut self) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let end = tokio::time::Instant::now() + pause;
-            while let Ok(Some(answer)) = tokio::time::timeout_at(end, self.asked.recv()).await {
-                let _ = answer.send(false);
+    /// The trial went well.
+    fn resume(&mut self) {
+        let resumed = self.mode.send_if_modified(|mode| {
+            let tried = *mode == Mode::Try;
+            if tried {
+                *mode = Mode::Take;
             }
-            if self.probe().await {
+            tried
+        });
+        if resumed {
+            (self.pause, self.size) = (FIRST_PAUSE, BODY);
+            tracing::info!("taking from the broker as before");
+        }
+    }
+
+    /// Looks until the database takes what it must. Whoever asks meanwhile hears no at once.
+    async fn come_back(&mut self) {
+        loop {
+            let end = tokio::time::Instant::now() + self.pause;
+            while let Ok(Some(asked)) = tokio::time::timeout_at(end, self.asked.recv()).await {
+                // A trial that is over was one before.
+                if let Ask::Look(question) = asked {
+                    self.size = self.size.max(question.size);
+                    let _ = question.answer.send(false);
+                }
+            }
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            if self.probe(self.size).await {
                 break;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        tracing::info!("the database is back: taking from the broker again");
+        tracing::info!("the database is back: trying a message of each queue");
         metrics::gauge!(names::AWAY).set(0.0);
-        self.mode.send_replace(Mode::Take);
+        self.mode.send_replace(Mode::Try);
     }
 }

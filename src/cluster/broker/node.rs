@@ -114,12 +114,14 @@ impl Consumers {
     ) -> Result<(), lapin::Error> {
         let mut monitor = self.monitor.clone();
         loop {
-            if monitor.other_than(Mode::Rest).await == Mode::Stop {
+            let mode = monitor.other_than(Mode::Rest).await;
+            if mode == Mode::Stop {
                 return Ok(());
             }
             let channel = connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            match Task::new(self.clone(), queue.clone(), channel, Arc::clone(&turn), prefetch).consume().await? {
+            let task = Task::new(self.clone(), queue.clone(), channel, Arc::clone(&turn), (prefetch, mode));
+            match task.consume().await? {
                 End::Stop => return Ok(()),
                 End::LetGo => tokio::time::sleep(LET_GO).await,
                 End::Away => {}

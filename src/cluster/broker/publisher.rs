@@ -1,24 +1,25 @@
 //! Gives deliveries to the broker and tells whoever waits once it has said that it has them.
 //!
-//! Called by whoever hands over a delivery, on any thread; never blocks. A few channels carry them, each in order, many on the
+//! Called by whoever hands over a delivery, on any thread; never blocks. A few [`lane`]s carry them, each in order, many on the
 //! way at once. What cannot be sent now (no connection, a broker that is short of memory or disk, too much on the way) is given
-//! back. Whatever happens to a connection, everyone is answered: what was not confirmed is a refusal, although the broker may have
-//! it. A task of the broker's thread connects again and again.
+//! back; what is larger than the broker takes is refused for good. Whatever happens to a connection, everyone is answered: what
+//! was not confirmed is a refusal, although the broker may have it. A task of the broker's thread connects again and again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, Either, FutureExt, select, select_all};
-use futures_util::stream::{BoxStream, FuturesUnordered};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use futures_util::future::{Either, FutureExt, select, select_all};
+use futures_util::stream::BoxStream;
+use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
+use lapin::{BasicProperties, Channel, Connection, Event};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::config::BrokerConfig;
+use super::lane::{self, Answer, Parcel, Sending};
 use super::link::{self, NoLink, Pauses};
 use super::message::Mail;
 use super::topology::{self, Names, Trouble};
@@ -34,48 +35,37 @@ const WAITING: usize = 4_096;
 /// Why a message is where it is, and where it came from: headers of the dead letters.
 pub const REASON: &str = "x-mailroom-reason";
 pub const QUEUE: &str = "x-mailroom-queue";
+/// How often a message failed by itself.
+pub const FAILED: &str = "x-mailroom-failed";
 
-type Done = Box<dyn FnOnce(bool) + Send>;
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The broker has it.
+    Has,
+    /// It was not confirmed; later it may be.
+    Not,
+    /// It is larger than what the broker takes.
+    TooLarge,
+}
+
+pub type Done = Box<dyn FnOnce(Sent) + Send>;
 
 /// A message on its way.
 pub struct Letter {
     pub queue: String,
     pub id: Option<DeliveryId>,
     pub data: Vec<u8>,
+    /// How often it failed by itself.
+    pub failed: u32,
     /// For the dead letters: why, and the queue it was in.
     pub dead: Option<(String, String)>,
     /// Told whether the broker has it.
     pub done: Done,
 }
 
-struct Sending {
-    letter: Letter,
-    done: Answer,
-    until: Instant,
-    permit: OwnedSemaphorePermit,
-}
-
-/// Says no if nobody says yes.
-struct Answer(Option<Done>);
-
-impl Answer {
-    fn give(&mut self, has: bool) {
-        if let Some(done) = self.0.take() {
-            done(has);
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if self.0.is_some() {
-            refused("lost");
-        }
-        self.give(false);
-    }
-}
-
-fn refused(reason: &'static str) {
+/// Counts a message that the broker does not have.
+pub fn refused(reason: &'static str) {
     metrics::counter!(names::REFUSED, "reason" => reason).increment(1);
 }
 
@@ -88,6 +78,8 @@ pub struct Publisher {
     /// All of it, in bytes.
     space: usize,
     timeout: Duration,
+    /// The largest message that the broker takes, in bytes: as it is set, or as the broker said.
+    largest: Arc<AtomicUsize>,
     ready: Arc<AtomicBool>,
     condition: Arc<Condition>,
 }
@@ -105,15 +97,11 @@ impl Publisher {
             room: Arc::new(Semaphore::new(space)),
             space,
             timeout: config.confirm_timeout.0,
+            largest: Arc::new(AtomicUsize::new(config.max_message_size.as_usize())),
             ready: Arc::default(),
             condition,
         };
         (publisher, Lanes(ends))
-    }
-
-    /// Whether the broker takes messages now.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
     }
 
     /// Bytes that wait for the broker's answer.
@@ -123,11 +111,38 @@ impl Publisher {
 
     /// Sends a letter; its `done` is told what became of it, at once when it cannot be sent now.
     pub fn send(&self, letter: Letter) {
+        if self.is_too_large(letter.data.len()) {
+            return (letter.done)(Sent::TooLarge);
+        }
         let permit = self.permit(letter.data.len());
         match permit.and_then(|permit| Some((permit, self.slot(&letter.queue)?))) {
             Some((permit, slot)) => self.put(slot, permit, letter),
-            None => (letter.done)(false),
+            None => (letter.done)(Sent::Not),
         }
+    }
+
+    fn is_too_large(&self, size: usize) -> bool {
+        let is = size > self.largest.load(Ordering::Relaxed);
+        if is {
+            refused("too_large");
+        }
+        is
+    }
+
+    /// The broker said that it takes messages of no more than `largest` bytes.
+    pub fn learn(&self, largest: usize) {
+        if self.largest.fetch_min(largest, Ordering::Relaxed) > largest {
+            tracing::error!(
+                largest,
+                "the broker takes smaller messages than [broker] max_message_size says: larger ones are refused for good; \
+                 raise max_message_size in rabbitmq.conf"
+            );
+        }
+    }
+
+    /// The broker has one more in this queue.
+    pub fn confirmed(&self, queue: &str) {
+        self.condition.counts.confirmed(queue);
     }
 
     /// Room for so many bytes; none while the broker does not take any.
@@ -155,9 +170,11 @@ impl Publisher {
         slot
     }
 
-    fn put(&self, slot: mpsc::Permit<'_, Sending>, permit: OwnedSemaphorePermit, mut letter: Letter) {
-        let done = std::mem::replace(&mut letter.done, Box::new(|_| ()));
-        slot.send(Sending { letter, done: Answer(Some(done)), until: Instant::now() + self.timeout, permit });
+    fn put(&self, slot: mpsc::Permit<'_, Sending>, permit: OwnedSemaphorePermit, letter: Letter) {
+        let properties = properties(&letter);
+        let Letter { queue, data, done, .. } = letter;
+        let parcel = Arc::new(Parcel { queue: queue.as_str().into(), data, properties });
+        slot.send(Sending { parcel, done: Answer::new(done), until: Instant::now() + self.timeout, permit });
     }
 }
 
@@ -171,16 +188,24 @@ impl Outlet for Publisher {
         let Some(slot) = self.slot(&queue) else { return Err(Box::new(incoming)) };
         let Incoming { id, received_at, envelope, body, summary, parts, done, repeat: _ } = incoming;
         let data = Mail { id, received_at, envelope, parts, summary, body }.encode();
-        let done = Box::new(move |has: bool| done(if has { Ok(()) } else { Err(WriteFailed::Failed) }));
-        self.put(slot, permit, Letter { queue, id: Some(id), data, dead: None, done });
+        let done: Done = Box::new(move |sent| {
+            done(match sent {
+                Sent::Has => Ok(()),
+                Sent::Not => Err(WriteFailed::Failed),
+                Sent::TooLarge => Err(WriteFailed::TooLarge),
+            });
+        });
+        match self.is_too_large(data.len()) {
+            true => done(Sent::TooLarge),
+            false => self.put(slot, permit, Letter { queue, id: Some(id), data, failed: 0, dead: None, done }),
+        }
         Ok(())
     }
 }
 
 /// A connection for publishing.
 pub struct Opened {
-    /// Lives as long as its channels are used.
-    _connection: Connection,
+    pub connection: Connection,
     events: BoxStream<'static, Event>,
     channels: Vec<Channel>,
 }
@@ -212,13 +237,12 @@ impl Publisher {
         topology::declare(&connection, config).await?;
         let mut channels = Vec::with_capacity(CHANNELS);
         for _ in 0..CHANNELS {
-            let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            channels.push(channel);
+            channels.push(lane::open(&connection).await?);
         }
+        self.largest.store(config.max_message_size.as_usize(), Ordering::Relaxed);
         self.condition.connected();
         self.ready.store(true, Ordering::Relaxed);
-        Ok(Opened { _connection: connection, events, channels })
+        Ok(Opened { connection, events, channels })
     }
 }
 
@@ -247,11 +271,11 @@ pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig, m
     }
 }
 
-/// Sends what comes until the connection or one of its channels fails; returns why.
+/// Sends what comes until the connection fails; returns why.
 async fn serve(publisher: &Publisher, opened: Opened, lanes: &mut Lanes) -> String {
-    let Opened { _connection, events, channels } = opened;
+    let Opened { connection, events, channels } = opened;
     let lanes = channels.into_iter().zip(&mut lanes.0);
-    let lanes = select_all(lanes.map(|(channel, lane)| carry(channel, lane, &publisher.condition).boxed()));
+    let lanes = select_all(lanes.map(|(channel, lane)| lane::carry(publisher, &connection, channel, lane).boxed()));
     let minded = mind(publisher, events);
     match select(std::pin::pin!(minded), lanes).await {
         Either::Left((why, _)) => why,
@@ -275,74 +299,21 @@ async fn mind(publisher: &Publisher, mut events: BoxStream<'static, Event>) -> S
                 publisher.condition.connected();
                 publisher.ready.store(true, Ordering::Relaxed);
             }
-            Event::Error(error) => return error.to_string(),
+            // The one of a channel is its lane's.
+            Event::Error(error) if !topology::is_of_channel(&error) => return error.to_string(),
             _ => {}
         }
     }
     "the connection ended".into()
 }
 
-/// Sends the messages of one lane in order and waits for the answers to all of them at once; ends with the channel.
-async fn carry(channel: Channel, lane: &mut mpsc::Receiver<Sending>, condition: &Condition) -> lapin::Error {
-    let mut open: FuturesUnordered<BoxFuture<'_, Option<lapin::Error>>> = FuturesUnordered::new();
-    loop {
-        let outcome = tokio::select! {
-            biased;
-            Some(outcome) = open.next(), if !open.is_empty() => outcome,
-            sending = lane.recv() => {
-                let Some(sending) = sending else { return lapin::ErrorKind::FutureCompleted.into() };
-                let mut publishing = publish(channel.clone(), sending, condition).boxed();
-                // The first poll puts it behind the one before; the others only wait.
-                match futures_util::poll!(&mut publishing) {
-                    std::task::Poll::Ready(outcome) => outcome,
-                    std::task::Poll::Pending => {
-                        open.push(publishing);
-                        None
-                    }
-                }
-            }
-        };
-        if let Some(error) = outcome {
-            return error;
-        }
+/// How often a message failed by itself before.
+pub fn failed(delivery: &Delivery) -> u32 {
+    let headers = delivery.properties.headers().as_ref();
+    match headers.and_then(|headers| headers.inner().get(&ShortString::from(FAILED))) {
+        Some(AMQPValue::LongLongInt(count)) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
     }
-}
-
-/// Sends one message and tells its sender; an error is the channel's.
-async fn publish(channel: Channel, sending: Sending, condition: &Condition) -> Option<lapin::Error> {
-    let Sending { letter, mut done, until, permit } = sending;
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let (queue, properties) = (ShortString::from(letter.queue.as_str()), properties(&letter));
-    metrics::counter!(names::PUBLISHED).increment(1);
-    let confirmed = async { channel.basic_publish("".into(), queue, options, &letter.data, properties).await?.await };
-    let mut confirmed = std::pin::pin!(confirmed);
-    let outcome = match tokio::time::timeout_at(until, &mut confirmed).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            refused("timeout");
-            done.give(false);
-            // It takes room until it is known what became of it.
-            confirmed.await
-        }
-    };
-    drop(permit);
-    match outcome {
-        Ok(Confirmation::Ack(None)) => {
-            metrics::counter!(names::CONFIRMED).increment(1);
-            condition.counts.confirmed(&letter.queue);
-            done.give(true);
-            None
-        }
-        Ok(Confirmation::Ack(Some(_))) => refuse(&mut done, "returned"),
-        Ok(_) => refuse(&mut done, "nack"),
-        Err(error) => Some(error),
-    }
-}
-
-fn refuse(done: &mut Answer, reason: &'static str) -> Option<lapin::Error> {
-    refused(reason);
-    done.give(false);
-    None
 }
 
 fn properties(letter: &Letter) -> BasicProperties {
@@ -353,11 +324,13 @@ fn properties(letter: &Letter) -> BasicProperties {
     if let Some(id) = letter.id {
         properties = properties.with_message_id(id.to_string().into());
     }
+    let mut headers = FieldTable::default();
+    if letter.failed > 0 {
+        headers.insert(FAILED.into(), AMQPValue::LongLongInt(letter.failed.into()));
+    }
     if let Some((reason, queue)) = &letter.dead {
-        let mut headers = FieldTable::default();
         headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));
         headers.insert(QUEUE.into(), AMQPValue::LongString(queue.as_str().into()));
-        properties = properties.with_headers(headers);
     }
-    properties
+    properties.with_headers(headers)
 }

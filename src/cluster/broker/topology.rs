@@ -1,23 +1,25 @@
 //! The queues: their names, which mailbox belongs to which, and how they are declared.
 //!
 //! All are quorum queues with a single active consumer: one node at a time takes from each, and another takes over when it is
-//! gone. Messages over [`LARGE`] have a queue of their own, so that what a node holds of the others stays small. What fails too
-//! often goes to the dead letters at least once. The number of queues is kept in the argument of one more, empty queue, because
+//! gone. Messages over [`LARGE`] have a queue of their own, so that what a node holds of the others stays small. What the broker
+//! itself would throw out goes to the dead letters, at least once. The number of queues is kept in the argument of one more, empty queue, because
 //! the same mailbox must lead to the same queue on every node; its consumers are the nodes.
 
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind};
+use lapin::{BasicProperties, Channel, Connection, ErrorKind};
 
 use super::config::BrokerConfig;
 use crate::mail::address::MailboxKey;
+use crate::mail::units::Bytes;
 
 /// Longer messages, as they lie in the queue, go to the queue of the large ones.
 pub const LARGE: usize = 256 << 10;
 /// Large messages that a node has at one time.
 pub const LARGE_PREFETCH: u16 = 4;
-/// Newer brokers count deliveries of the dead letters, too, and would throw away what is looked at often.
+/// The broker counts every return, also by a node that crashes or loses its connection, and dead letters that are looked at. What
+/// counts as a failure is counted by consumers.
 const NO_LIMIT: i32 = 1_000_000_000;
 
 /// Names of the queues.
@@ -35,6 +37,10 @@ pub enum Trouble {
     Number { prefix: String, wanted: u16, found: Option<u16> },
     #[error("the queue {queue:?} was declared otherwise: {why}")]
     Otherwise { queue: String, why: String },
+    #[error(
+        "the broker takes no messages of [broker] max_message_size = {wanted}: {why}; raise max_message_size in rabbitmq.conf"
+    )]
+    Size { wanted: Bytes, why: String },
     #[error("{0}")]
     Link(#[from] lapin::Error),
 }
@@ -90,13 +96,13 @@ impl Names {
 
     /// Every queue with the arguments it must have.
     #[must_use]
-    pub fn declarations(&self, delivery_limit: u16) -> Vec<(String, FieldTable)> {
+    pub fn declarations(&self) -> Vec<(String, FieldTable)> {
         let number = table([("x-max-length", i32::from(self.queues).into())]);
         let dead = table([("x-queue-type", text("quorum")), ("x-delivery-limit", NO_LIMIT.into())]);
         let mail = table([
             ("x-queue-type", text("quorum")),
             ("x-single-active-consumer", true.into()),
-            ("x-delivery-limit", i32::from(delivery_limit).into()),
+            ("x-delivery-limit", NO_LIMIT.into()),
             ("x-dead-letter-exchange", text("")),
             ("x-dead-letter-routing-key", text(&self.dead())),
             ("x-dead-letter-strategy", text("at-least-once")),
@@ -127,7 +133,7 @@ fn table<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
 pub async fn declare(connection: &Connection, config: &BrokerConfig) -> Result<(), Trouble> {
     let names = Names::new(config);
     let channel = connection.create_channel().await?;
-    for (queue, arguments) in names.declarations(config.delivery_limit) {
+    for (queue, arguments) in names.declarations() {
         declare_one(&channel, &queue, arguments).await.map_err(|error| judge(config, &names, queue, error))?;
     }
     Ok(())
@@ -139,6 +145,28 @@ pub async fn declare(connection: &Connection, config: &BrokerConfig) -> Result<(
 /// The broker's, after which the channel is closed.
 pub async fn declare_one(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), lapin::Error> {
     channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+}
+
+/// Makes sure that the broker takes messages as large as they may come: it does not tell its limit, so one is sent, to nobody.
+///
+/// # Errors
+/// [`Trouble::Size`] when it does not; `Link` when the connection failed.
+pub async fn try_size(connection: &Connection, largest: Bytes) -> Result<(), Trouble> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let nobody = format!("mailroom.size.{:016x}", rand::random::<u64>());
+    let data = vec![0; largest.as_usize()];
+    let sent = async {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        channel.basic_publish("".into(), nobody.as_str().into(), options, &data, properties).await?.await
+    };
+    match sent.await {
+        Ok(_) => Ok(channel.close(200, "tried".into()).await?),
+        Err(error) => Err(match refused(&error, AMQPSoftError::PRECONDITIONFAILED) {
+            Some(why) => Trouble::Size { wanted: largest, why },
+            None => Trouble::Link(error),
+        }),
+    }
 }
 
 /// Messages that wait in a queue, and its consumers.
@@ -160,6 +188,12 @@ pub fn judge(config: &BrokerConfig, names: &Names, queue: String, error: lapin::
     // "inequivalent arg 'x-max-length' for queue '…' in vhost '/': received '8' but current is '16'"
     let found = why.rsplit_once("current is '").and_then(|(_, rest)| rest.split('\'').next()?.parse().ok());
     Trouble::Number { prefix: config.prefix.clone(), wanted: config.queues, found }
+}
+
+/// Whether it ends a channel alone, and not its connection.
+#[must_use]
+pub fn is_of_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
 }
 
 /// The broker's words, if it refused for this reason.

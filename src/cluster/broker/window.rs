@@ -14,12 +14,12 @@ pub enum State {
     Again,
     /// The database did not take it.
     Failed,
+    /// It failed by itself, which counts after a pause.
+    Paused,
     /// It is safe elsewhere, the broker need not keep it.
     Done,
     /// The broker was told, and forgets it.
     Settled,
-    /// The broker was told to bring it again.
-    Returned,
 }
 
 /// A message that was taken.
@@ -29,8 +29,8 @@ pub struct Held {
     pub tag: u64,
     /// As it lies in the queue.
     pub data: Vec<u8>,
-    /// How often it was handed back before.
-    pub returned: u64,
+    /// How often it failed by itself before.
+    pub failed: u32,
     pub state: State,
 }
 
@@ -73,9 +73,19 @@ impl Window {
         self.0.iter().filter(|held| held.state == state).map(|held| held.tag).collect()
     }
 
+    /// The first in this state.
+    pub fn first(&self, state: State) -> Option<u64> {
+        self.0.iter().find(|held| held.state == state).map(|held| held.tag)
+    }
+
     /// Whether any is in this state.
     pub fn has(&self, state: State) -> bool {
         self.0.iter().any(|held| held.state == state)
+    }
+
+    /// How many the broker has to keep.
+    pub fn unsettled(&self) -> usize {
+        self.0.iter().filter(|held| !matches!(held.state, State::Done | State::Settled)).count()
     }
 
     /// What to acknowledge now, and how many messages that is; they are settled afterwards. What is settled with all before it
@@ -91,8 +101,7 @@ impl Window {
                     last = Some(held.tag);
                 }
                 State::Settled => passed += 1,
-                State::Returned => {}
-                State::Asked | State::Again | State::Failed => break,
+                State::Asked | State::Again | State::Failed | State::Paused => break,
             }
             self.0.pop_front();
         }
@@ -111,7 +120,7 @@ mod tests {
     use super::*;
 
     fn window(states: &[State]) -> Window {
-        let held = |(tag, state): (u64, &State)| Held { tag, data: Vec::new(), returned: 0, state: *state };
+        let held = |(tag, state): (u64, &State)| Held { tag, data: Vec::new(), failed: 0, state: *state };
         Window((1..).zip(states).map(held).collect())
     }
 
@@ -133,8 +142,8 @@ mod tests {
         assert_eq!(window.acknowledge(), (vec![ack(1, true), ack(3, false), ack(5, false)], 3, 1));
         window.set(2, State::Done);
         assert_eq!(window.acknowledge(), (vec![ack(2, true)], 1, 2));
-        window.set(4, State::Returned);
-        assert_eq!(window.acknowledge(), (vec![], 0, 1), "what comes again is not through");
+        window.set(4, State::Settled);
+        assert_eq!(window.acknowledge(), (vec![], 0, 2));
         assert!(window.0.is_empty());
     }
 }

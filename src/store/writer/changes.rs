@@ -70,8 +70,9 @@ impl<G: Ground> Writer<G> {
                 let more = self.expire(tx, now.0).await?;
                 self.in_flight.reply(reply, Ok(more));
             }
-            Request::Probe(reply) => self.in_flight.reply(reply, Ok(())),
-            Request::Move(..) | Request::DropDead(_) | Request::Cold(..) => G::apply(self, tx, request).await?,
+            Request::Move(..) | Request::DropDead(_) | Request::Probe(..) | Request::Cold(..) => {
+                G::apply(self, tx, request).await?;
+            }
             // Taken out before; dropping its sender tells the caller all the same.
             Request::Close(_) => {}
         }

@@ -89,6 +89,8 @@ impl Ground for Files {
                 writer.in_flight.reply(reply, Ok(done));
             }
             Request::Cold(change, reply) => writer.cold(tx, change, reply).await?,
+            // Whether there is room for bodies is in `Space`.
+            Request::Probe(_, reply) => writer.in_flight.reply(reply, Ok(())),
             _ => {}
         }
         Ok(())

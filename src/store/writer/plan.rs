@@ -123,13 +123,17 @@ impl<G: Ground> Writer<G> {
         Ok(Cow::Borrowed(&delivery.parts))
     }
 
-    /// What the caller of a delivery hears that was stored before. A mailbox that is no more and never had it was gone then.
+    /// What the caller of a delivery hears that was stored before. A mailbox that is no more and never had it was gone then; one
+    /// that was deleted with it since is none that the message was lost for.
     fn recognise(&self, delivery: &Delivery, repeats: &Repeats, now: i64) -> Result<(), WriteFailed> {
         let Repeat::Possible(gone) = &delivery.repeat else { return Ok(()) };
         let is_gone = |part: &&Part| {
             let row = self.mailboxes.get(&part.mailbox);
             let had = row.is_some_and(|row| repeats.had(delivery.id, row.id));
-            !part.create && !had && !self.lives(&part.mailbox, now)
+            !part.create
+                && !had
+                && !self.lives(&part.mailbox, now)
+                && !repeats.had_until_deleted(delivery.id, &part.mailbox)
         };
         let lost: Vec<MailboxKey> = delivery.parts.iter().filter(is_gone).map(|part| part.mailbox.clone()).collect();
         let all = lost.len() == delivery.parts.len();

@@ -54,8 +54,8 @@ pub enum Request {
     Move(Vec<Moving>, Reply<()>),
     /// A step of removing segments in which nothing lives; the answer is how much there was to do.
     DropDead(Reply<usize>),
-    /// Nothing: the commit itself is what is asked for.
-    Probe(Reply<()>),
+    /// Nothing but the commit itself and, where bodies lie in the database, whether one of so many bytes has room there.
+    Probe(usize, Reply<()>),
     /// A step of moving bodies to object storage.
     Cold(Cold, Reply<i64>),
     /// The last request: commit what was taken, then stop.
@@ -76,7 +76,7 @@ impl Request {
             | Self::Move(..)
             | Self::DropDead(_)
             | Self::Cold(..)
-            | Self::Probe(_)
+            | Self::Probe(..)
             | Self::Close(_) => None,
         }
     }

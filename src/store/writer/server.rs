@@ -34,7 +34,7 @@ use crate::store::columns::{self, signed};
 use crate::store::faults::Fault;
 use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
-use crate::store::{metrics as names, trouble};
+use crate::store::{StoreError, metrics as names, trouble};
 
 /// Numbers for mailboxes that a writer takes at once.
 const NUMBERS: i64 = 10_000;
@@ -122,6 +122,10 @@ impl Ground for Server {
             Request::Cold(change, reply) => writer.cold(tx, change, reply).await?,
             Request::Move(_, reply) => writer.in_flight.reply(reply, Ok(())),
             Request::DropDead(reply) => writer.in_flight.reply(reply, Ok(0)),
+            Request::Probe(size, reply) => {
+                let room = try_body(tx, *size).await?;
+                writer.in_flight.reply(reply, room);
+            }
             _ => {}
         }
         Ok(())
@@ -339,6 +343,29 @@ async fn put_bodies<'a, C: ConnectionTrait>(
         });
     }
     statements::insert::<body::Entity, _>(db, rows).await
+}
+
+/// Writes a body of `size` bytes, such as no engine makes smaller, and takes it back: what else is in the transaction goes on.
+async fn try_body(tx: &DatabaseTransaction, size: usize) -> Result<Result<(), StoreError>, Failure> {
+    let mut contents = vec![0; size];
+    rand::fill(&mut contents[..]);
+    let point = tx.begin().await?;
+    let row = body::Model {
+        id: Uuid::now_v7(),
+        compressed: false,
+        size: signed(size as u64),
+        mailboxes: 1,
+        contents,
+        object: None,
+        object_offset: None,
+        object_length: None,
+    };
+    let written = statements::insert::<body::Entity, _>(&point, vec![row]).await;
+    point.rollback().await?;
+    Ok(written.map_err(|error| match trouble::is_full(&error) {
+        true => StoreError::NoSpace,
+        false => StoreError::Unavailable(error.to_string()),
+    }))
 }
 
 /// Takes one mailbox from each of these bodies, and those away that no mailbox has any more.

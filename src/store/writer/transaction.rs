@@ -292,6 +292,7 @@ fn count_refusal(verdict: Result<(), WriteFailed>) {
         Err(WriteFailed::MailboxGone) => "mailbox_gone",
         Err(WriteFailed::MailboxFull) => "mailbox_full",
         Err(WriteFailed::NoSpace) => "no_space",
+        Err(WriteFailed::TooLarge) => "too_large",
         Err(WriteFailed::Failed) => "failed",
     };
     metrics::counter!(names::REFUSED, "reason" => reason).increment(1);

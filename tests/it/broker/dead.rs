@@ -32,7 +32,7 @@ async fn said(url: &str, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn mail(subject: &str, parts: &[(&str, bool)]) -> Mail {
+pub fn mail(subject: &str, parts: &[(&str, bool)]) -> Mail {
     let now = Timestamp(mailroom::clock::now_micros());
     let raw = message(subject, "the text");
     let part = |(address, create): &(&str, bool)| Part {

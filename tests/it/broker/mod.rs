@@ -2,7 +2,9 @@
 
 mod away;
 mod dead;
+mod full;
 mod killed;
+mod large;
 mod through;
 
 use std::cell::{Cell, RefCell};
@@ -48,6 +50,17 @@ async fn send(to: SocketAddr, recipients: &[&str], subject: &str) -> String {
     let reply = smtp.send("ann@sender.test", recipients, message(subject, "text").as_bytes()).await;
     smtp.quit().await;
     reply
+}
+
+/// Lines of text that nothing makes smaller.
+fn noise(bytes: usize) -> String {
+    let mut state = 1u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + (state >> 58) as u8)
+    };
+    let text: String = (0..bytes).map(|_| byte()).collect();
+    text.as_bytes().chunks(900).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\r\n")
 }
 
 /// Waits until a mailbox has these, oldest first.

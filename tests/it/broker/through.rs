@@ -178,7 +178,7 @@ async fn doctor_looks_at_the_broker_and_makes_nothing() {
     assert!(away.contains("FAIL  broker") && !away.contains("secret"), "{away}");
 }
 
-async fn doctor(url: &str) -> String {
+pub async fn doctor(url: &str) -> String {
     let mut command = super::dead::program(url);
     let data = tempfile::tempdir().unwrap();
     command.args(["doctor", "--data"]).arg(data.path());

@@ -101,6 +101,7 @@ everywhere! {
         a_repeat_is_a_yes_and_changes_nothing
         what_was_promised_is_stored_over_quota
         a_mailbox_that_is_gone_is_left_out_and_named
+        a_mailbox_that_was_deleted_with_the_message_is_not_named
         the_database_is_asked_whether_it_takes_what_is_written;
     space:
         a_long_mailbox_is_listed_by_pages
