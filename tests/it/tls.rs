@@ -2,6 +2,7 @@
 //! certificate is said by `doctor` in a line.
 
 use std::process::Command;
+use std::time::Instant;
 
 use mailroom::cluster::redis::{RedisConfig, Servers};
 use mailroom::config::Config;
@@ -9,7 +10,7 @@ use mailroom::config::Config;
 use crate::nodes::{NEVER, Nodes, SOON, deliver, hears, names};
 use crate::support::certificates::{Authority, HERE, Signed};
 use crate::support::servers::{Engine, MariaDb, Postgres, RabbitMq, Redis, RedisCluster, S3};
-use crate::support::{Api, Socket, TestServer, message, until};
+use crate::support::{Api, PATIENCE, Socket, TestServer, message, until};
 
 /// The lines of `doctor` about one thing, with advice, each pair in one.
 fn doctor(name: &str, settings: &[(&str, &str)]) -> String {
