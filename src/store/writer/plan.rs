@@ -1,5 +1,5 @@
 //! What a batch of deliveries will change: who is refused, which row each message becomes, where its body goes. Works on
-//! memory alone; [`super::batch`] carries it out.
+//! memory alone; each [`Ground`](super::ground::Ground) carries it out.
 
 use std::borrow::Cow;
 use std::sync::Arc;
