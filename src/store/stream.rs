@@ -100,6 +100,12 @@ fn number(bytes: &[u8]) -> i64 {
 
 /// The rows at `places`, in their order, each with its stamp of the stream; those that are gone are left out.
 pub async fn rows(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec<Row>, DbErr> {
+    let rows = originals(tx, places).await?;
+    Ok(rows.into_iter().map(|(stamp, row)| row.stamped(stamp)).collect())
+}
+
+/// The same with the rows as they lie in the table, beside the stamps of the stream.
+pub async fn originals(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec<(i64, Row)>, DbErr> {
     let mut found: HashMap<(i64, i64), Row> = HashMap::with_capacity(places.len());
     for places in chunks(places) {
         for row in messages(tx, places).await? {
@@ -113,7 +119,7 @@ pub async fn rows(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec<Row>
             found.insert((row.mailbox_id, row.modseq), Row::Change(row));
         }
     }
-    let row = |place: &Place| found.remove(&(place.mailbox, place.modseq)).map(|row| row.stamped(place.stamp));
+    let row = |place: &Place| found.remove(&(place.mailbox, place.modseq)).map(|row| (place.stamp, row));
     Ok(places.iter().filter_map(row).collect())
 }
 
@@ -142,7 +148,9 @@ pub async fn lowest(tx: &DatabaseTransaction, places: &[Place]) -> Result<Option
     Ok(lowest)
 }
 
-/// A join with a list of keys looks each of them up, whatever the number of partitions; a long IN of pairs does not.
+/// A join with a list of keys looks each of them up, whatever the number of partitions; a long IN of pairs does not. Nor
+/// does PostgreSQL always: as long as it takes the tables for small it hashes the list and reads all partitions, and a plan
+/// that was made then is kept while they grow. LATERAL with an OFFSET leaves it no choice.
 fn joined(backend: DbBackend, table: &str, column: &str, rows: usize) -> String {
     let keys = match backend {
         DbBackend::Postgres => {
@@ -152,6 +160,12 @@ fn joined(backend: DbBackend, table: &str, column: &str, rows: usize) -> String 
         }
         _ => format!("(SELECT ? AS a, ? AS b{}) AS v", " UNION ALL SELECT ?, ?".repeat(rows.saturating_sub(1))),
     };
+    if backend == DbBackend::Postgres {
+        return format!(
+            "SELECT t.* FROM {keys} CROSS JOIN LATERAL \
+             (SELECT * FROM {table} WHERE mailbox_id = v.a AND {column} = v.b OFFSET 0) t"
+        );
+    }
     format!("SELECT t.* FROM {keys} JOIN {table} t ON t.mailbox_id = v.a AND t.{column} = v.b")
 }
 
@@ -179,6 +193,7 @@ mod tests {
     fn keys_are_joined_in_the_words_of_each_engine() {
         let text = joined(DbBackend::Postgres, "changes", "modseq", 2);
         assert!(text.contains("(VALUES ($1::bigint, $2::bigint), ($3::bigint, $4::bigint)) AS v (a, b)"), "{text}");
+        assert!(text.contains("mailbox_id = v.a AND modseq = v.b OFFSET 0"), "{text}");
         let text = joined(DbBackend::MySql, "messages", "uid", 2);
         assert!(text.contains("(SELECT ? AS a, ? AS b UNION ALL SELECT ?, ?) AS v"), "{text}");
     }

@@ -62,14 +62,15 @@ pub async fn follow(
     let mut done = Done { events: places.len(), head, ..Done::default() };
     let Some(mut end) = places.last().map(|place| place.stamp) else { return Ok(done) };
     let (mut arrivals, mut bytes) = (Vec::new(), 0);
-    let rows = stream::rows(tx, &places).await?;
-    for row in rows {
+    // As they lie in the table: the stream has them with stamps of its own, lists with the ones they were planned with.
+    let rows = stream::originals(tx, &places).await?;
+    for (stamp, row) in rows {
         match row {
             events::Row::Arrival(row) => {
                 bytes += row.size;
                 if bytes > BYTES && !arrivals.is_empty() {
                     // Stamps are dense: the one before this is the last that is taken in.
-                    end = row.stamp - 1;
+                    end = stamp - 1;
                     done.head = false;
                     break;
                 }
@@ -80,24 +81,17 @@ pub async fn follow(
                 done.removed += gone;
                 if more {
                     // What was removed is gone for good; this change is taken in again.
-                    end = change.stamp - 1;
+                    end = stamp - 1;
                     done.head = false;
                     break;
                 }
             }
         }
     }
-    done.added = add(tx, maker, state, original(tx, arrivals).await?).await?;
+    done.added = add(tx, maker, state, arrivals).await?;
     state.removed += columns::signed(done.removed);
     state.position = end.max(state.position);
     Ok(done)
-}
-
-/// The rows as they lie in the table: the stream has them with stamps of its own, lists with the ones they were planned with.
-async fn original(tx: &DatabaseTransaction, rows: Vec<message::Model>) -> Result<Vec<message::Model>, DbErr> {
-    let places: Vec<stream::Place> =
-        rows.iter().map(|row| stream::Place { stamp: row.stamp, mailbox: row.mailbox_id, modseq: row.uid }).collect();
-    stream::messages(tx, &places).await
 }
 
 /// Takes in up to `most` messages after the place of the walk, which moves on or ends.
