@@ -172,6 +172,8 @@ impl Ground for Files {
         writer.ground.checkpointer.look(&writer.db, short).await;
     }
 
+    fn rests(_: &mut Writer<Self>) {}
+
     fn patience(&self) -> Duration {
         self.checkpointer.patience()
     }

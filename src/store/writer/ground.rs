@@ -65,6 +65,9 @@ pub trait Ground: Sized + 'static {
     /// Between two transactions; `idle` when nothing came for a while.
     fn tend(writer: &mut Writer<Self>, idle: bool) -> impl Future<Output = ()>;
 
+    /// Nothing waits for the writer.
+    fn rests(writer: &mut Writer<Self>);
+
     /// How long nothing may come before the writer is idle.
     fn patience(&self) -> Duration;
 

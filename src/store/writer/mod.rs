@@ -162,6 +162,7 @@ impl<G: Ground> Writer<G> {
             if !idle {
                 continue;
             }
+            G::rests(self);
             tokio::select! {
                 biased;
                 first = inbox.deliveries.recv() => {

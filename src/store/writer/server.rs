@@ -34,6 +34,7 @@ use crate::store::columns::{self, signed};
 use crate::store::faults::Fault;
 use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
+use crate::store::source::COMMITTING;
 use crate::store::{StoreError, metrics as names, trouble};
 
 /// Numbers for mailboxes that a writer takes at once.
@@ -59,12 +60,15 @@ pub struct Server {
     batch: Option<Uuid>,
     /// The stamp of its last event.
     last: Option<i64>,
+    /// The transaction that the message of the last commit has opened; nothing was done in it.
+    opened: Option<DatabaseTransaction>,
 }
 
 impl Server {
     /// One for each writer of a node.
     pub fn new() -> Self {
-        Self { numbers: 0..0, ended: HashMap::new(), stream: 0, gone: Vec::new(), batch: None, last: None }
+        let (ended, gone) = (HashMap::new(), Vec::new());
+        Self { numbers: 0..0, ended, stream: 0, gone, batch: None, last: None, opened: None }
     }
 
     fn begin(&mut self) {
@@ -81,8 +85,7 @@ impl Ground for Server {
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
         let now = crate::clock::now_micros();
         let parts = || deliveries.iter().flat_map(|delivery| &delivery.parts);
-        writer.begin(parts().count()).await?;
-        let tx = writer.transaction().await?;
+        let tx = writer.begin(parts().count()).await?;
         let repeats = Repeats::find::<Self, _>(&tx, deliveries).await?;
         let new = deliveries.iter().enumerate().filter(|(index, _)| !repeats.is_repeat(*index));
         put_bodies(&tx, new.map(|(_, delivery)| delivery)).await?;
@@ -110,8 +113,7 @@ impl Ground for Server {
     }
 
     async fn open(writer: &mut Writer<Self>, changes: &[Request]) -> Result<DatabaseTransaction, Failure> {
-        writer.begin(changes.len()).await?;
-        let tx = writer.transaction().await?;
+        let tx = writer.begin(changes.len()).await?;
         // In the order of their addresses, as everyone does.
         writer.load(&tx, changes.iter().filter_map(Request::mailbox)).await?;
         Ok(tx)
@@ -141,17 +143,17 @@ impl Ground for Server {
         let text = commit_text(tx.get_database_backend(), batch, &writer.in_flight.places);
         writer.ground.batch = Some(batch);
         tx.execute_unprepared(&text).await?;
-        writer.ground.last = commit::Entity::find_by_id(batch).one(&tx).await?.and_then(|mark| mark.last);
-        // It is committed. What is left of it for the driver costs no message of its own.
-        drop(tx);
+        writer.ground.last = last_of(&tx, batch).await?;
         assert!(!writer.faults.take(Fault::PanicAfterCommit), "asked to panic after the commit");
         if writer.faults.take(Fault::CommitUnknown) {
             return Err(DbErr::Custom("asked to lose the answer to the commit".into()).into());
         }
+        writer.ground.opened = Some(tx);
         Ok(())
     }
 
     async fn committed(writer: &mut Writer<Self>, _: Option<&Failure>) -> bool {
+        writer.ground.opened = None;
         let Some(batch) = writer.ground.batch else { return false };
         let mut pause = Duration::from_millis(10);
         loop {
@@ -195,11 +197,18 @@ impl Ground for Server {
 
     async fn tend(_: &mut Writer<Self>, _: bool) {}
 
+    /// A transaction is not left open while nothing is done.
+    fn rests(writer: &mut Writer<Self>) {
+        writer.ground.opened = None;
+    }
+
     fn patience(&self) -> Duration {
         NEVER
     }
 
-    async fn finish(_: &mut Writer<Self>) {}
+    async fn finish(writer: &mut Writer<Self>) {
+        writer.ground.opened = None;
+    }
 
     /// Each end of a life takes a stamp, and was committed before it was seen that nobody lives here. So no life is above the
     /// stream by more than one.
@@ -239,10 +248,20 @@ impl Ground for Server {
 }
 
 impl Writer<Server> {
-    /// Makes ready for a transaction that makes up to `mailboxes` of them.
-    async fn begin(&mut self, mailboxes: usize) -> Result<(), Failure> {
+    /// Opens a transaction that makes up to `mailboxes` of them.
+    async fn begin(&mut self, mailboxes: usize) -> Result<DatabaseTransaction, Failure> {
+        let opened = self.ground.opened.take();
         self.ground.begin();
         self.mailboxes.forget();
+        self.number(mailboxes).await?;
+        match opened {
+            Some(tx) if !self.faults.lasts(Fault::Away) => Ok(tx),
+            _ => self.transaction().await,
+        }
+    }
+
+    /// Takes more numbers for mailboxes unless so many are left.
+    async fn number(&mut self, mailboxes: usize) -> Result<(), DbErr> {
         let numbers = &self.ground.numbers;
         if numbers.end - numbers.start >= signed(mailboxes as u64) {
             return Ok(());
@@ -281,13 +300,18 @@ impl Writer<Server> {
         match put {
             Ok(_) => Ok(false),
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
-                let mark = commit::Entity::find_by_id(batch).one(&self.db).await?;
-                self.ground.last = mark.and_then(|mark| mark.last);
+                self.ground.last = last_of(&self.db, batch).await?;
                 Ok(true)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// The last stamp of the transaction with this mark.
+async fn last_of<C: ConnectionTrait>(db: &C, batch: Uuid) -> Result<Option<i64>, DbErr> {
+    let mark = commit::Entity::find_by_id(batch).select_only().column(commit::Column::Last);
+    Ok(mark.into_tuple::<Option<i64>>().one(db).await?.flatten())
 }
 
 /// Takes the next stamps, leaves the mark, commits, and opens an empty transaction, which the driver believes this one to be.
@@ -304,6 +328,9 @@ fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String
         DbBackend::Postgres => format!("'\\x{events}'"),
         _ => format!("X'{events}'"),
     };
+    if backend == DbBackend::Postgres {
+        return format!("EXECUTE {COMMITTING}({}, {batch}, {events}); COMMIT; BEGIN", places.len());
+    }
     format!(
         "UPDATE meta SET stamp = stamp + {} WHERE id = 1; \
          INSERT INTO commits (batch, last, events) SELECT {batch}, stamp, {events} FROM meta WHERE id = 1; \
@@ -406,7 +433,7 @@ mod tests {
     fn the_commit_is_one_text() {
         let batch = Uuid::from_u128(0x0123);
         let text = commit_text(DbBackend::Postgres, batch, &[(1, 2), (0x10, 0xff)]);
-        assert!(text.starts_with("UPDATE meta SET stamp = stamp + 2 "), "{text}");
+        assert!(text.starts_with("EXECUTE mailroom_commit(2, '00000000-0000-0000-0000-000000000123', "), "{text}");
         assert!(
             text.contains(r"'\x0000000000000001000000000000000200000000000000100000000000000ff'")
                 || text.contains("00ff'"),
