@@ -27,6 +27,9 @@ const LATEST: Duration = Duration::from_secs(30);
 struct Notes {
     next: usize,
     answered: BTreeMap<usize, usize>,
+    /// Nothing is sent any more.
+    sent: bool,
+    /// Nobody listens any more.
     stop: bool,
 }
 
@@ -53,7 +56,7 @@ fn address(mailbox: usize) -> String {
 
 async fn send(nginx: SocketAddr, notes: Shared) {
     let mut client = None;
-    while !notes.borrow().stop {
+    while !notes.borrow().sent {
         if client.is_none() {
             client = SmtpClient::try_connect(nginx).await;
         }
@@ -157,12 +160,14 @@ impl Load {
     }
 
     /// Stops, and compares what was told with what is stored.
-    pub async fn ends_well(self, cluster: &Cluster) {
-        self.catches_up("at the end").await;
-        self.notes.borrow_mut().stop = true;
-        for sender in self.senders {
+    pub async fn ends_well(mut self, cluster: &Cluster) {
+        self.notes.borrow_mut().sent = true;
+        for sender in std::mem::take(&mut self.senders) {
             sender.await.expect("it stops");
         }
+        // Behind a broker the last of them are answered before they are stored.
+        self.catches_up("at the end").await;
+        self.notes.borrow_mut().stop = true;
         let api = cluster.api();
         let answered = self.notes.borrow().answered.clone();
         for mailbox in 0..MAILBOXES {
