@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use entity::{message, object};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait};
 
 use super::{Check, Finding};
 use crate::store::cold::Cold;
@@ -14,6 +14,9 @@ use crate::store::trouble;
 /// The objects as the database has them, and what the rows use of each.
 pub struct Objects {
     rows: HashMap<i64, (object::Model, i64)>,
+    /// Whoever removes a body says so in the row of its object: on SQLite. On a database server a round counts now and then, and
+    /// until then an object says too much, never too little.
+    exact: bool,
     /// None when they are not looked at, or there is no storage.
     cold: Option<Cold>,
     skipped: bool,
@@ -36,7 +39,8 @@ impl Objects {
             Err(error) => return Err(error),
         };
         let rows = rows.into_iter().map(|row| (row.number, (row, 0))).collect();
-        Ok(Self { rows, cold, skipped, last: None })
+        let exact = db.get_database_backend() == DbBackend::Sqlite;
+        Ok(Self { rows, exact, cold, skipped, last: None })
     }
 
     /// What is wrong with a place in object `number`; counts it there.
@@ -114,7 +118,7 @@ impl Check<'_> {
         rows.sort_unstable_by_key(|(row, _)| row.number);
         self.summary.objects = rows.len() as u64;
         for (row, is) in rows {
-            if row.live != is {
+            if row.live < is || (self.objects.exact && row.live != is) {
                 let why = format!("object {} says that {} bytes of it are needed, and {is} are", row.name, row.live);
                 self.found(&Finding::damage(why));
             }
