@@ -37,6 +37,14 @@ fn judge(place: &str, finding: Finding) -> Check {
             "all mail is answered 451: give its machine free disk or memory (disk_free_limit, vm_memory_high_watermark)",
         ),
         Finding::Otherwise(why) => Check::fail("broker", why, "serve would not start: see docs/operations.md"),
+        Finding::Earlier { limit, waiting } => Check::warn(
+            "broker",
+            format!(
+                "{place} takes messages; {waiting} wait; its queues are of an earlier version: what comes back {limit} times, \
+                 by outages or crashes too, becomes a dead letter"
+            ),
+            "make them anew when no older version runs any more: see \"Mail through a broker\" in docs/operations.md",
+        ),
         Finding::Well { missing: 0, waiting, dead: 0 } => {
             Check::ok("broker", format!("{place} takes messages; {waiting} wait"))
         }
@@ -62,6 +70,7 @@ mod tests {
         assert_eq!(level(Finding::Well { missing: 0, waiting: 5, dead: 0 }), Level::Ok);
         assert_eq!(level(Finding::Well { missing: 19, waiting: 0, dead: 0 }), Level::Ok);
         assert_eq!(level(Finding::Well { missing: 0, waiting: 0, dead: 1 }), Level::Warn);
+        assert_eq!(level(Finding::Earlier { limit: 20, waiting: 0 }), Level::Warn);
         assert_eq!(level(Finding::Blocked("low on disk".into())), Level::Fail);
         assert_eq!(level(Finding::Otherwise("x".into())), Level::Fail);
     }

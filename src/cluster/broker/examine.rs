@@ -20,6 +20,8 @@ pub enum Finding {
     Blocked(String),
     /// A queue, or the broker itself, is not what the settings ask for.
     Otherwise(String),
+    /// Queues were made by an earlier version, with a limit of deliveries of the broker's own.
+    Earlier { limit: i32, waiting: u64 },
     /// All is well; so many of the queues are still to be made, by the first server that starts.
     Well { missing: usize, waiting: u64, dead: u64 },
 }
@@ -44,7 +46,7 @@ async fn look(connection: &Connection, config: &BrokerConfig) -> Result<Finding,
         return Ok(Finding::Blocked(why));
     }
     let names = Names::new(config);
-    let (mut missing, mut waiting, mut dead) = (0, 0, 0);
+    let (mut missing, mut waiting, mut dead, mut earlier) = (0, 0, 0, None);
     for (queue, arguments) in names.declarations() {
         // An error closes a channel: each has its own.
         let channel = connection.create_channel().await?;
@@ -57,20 +59,26 @@ async fn look(connection: &Connection, config: &BrokerConfig) -> Result<Finding,
             }
             Err(error) => return Err(error),
         }
-        if let Err(error) = topology::declare_one(&channel, &queue, arguments).await {
-            return match topology::judge(config, &names, queue, error) {
-                Trouble::Link(error) => Err(error),
-                trouble => Ok(Finding::Otherwise(trouble.to_string())),
-            };
-        }
         channel.close(200, "looked".into()).await?;
+        match topology::declare_one(connection, &queue, arguments).await {
+            Ok(limit) => earlier = earlier.or(limit),
+            Err(error) => {
+                return match topology::judge(config, &names, queue, error) {
+                    Trouble::Link(error) => Err(error),
+                    trouble => Ok(Finding::Otherwise(trouble.to_string())),
+                };
+            }
+        }
     }
     match topology::try_size(connection, config.max_message_size).await {
         Ok(()) => {}
         Err(Trouble::Link(error)) => return Err(error),
         Err(trouble) => return Ok(Finding::Otherwise(trouble.to_string())),
     }
-    Ok(Finding::Well { missing, waiting, dead })
+    Ok(match earlier {
+        Some(limit) if dead == 0 => Finding::Earlier { limit, waiting },
+        _ => Finding::Well { missing, waiting, dead },
+    })
 }
 
 /// A broker tells of an alarm only those who publish: so something is, to nobody.

@@ -21,6 +21,9 @@ pub const LARGE_PREFETCH: u16 = 4;
 /// The broker counts every return, also by a node that crashes or loses its connection, and dead letters that are looked at. What
 /// counts as a failure is counted by consumers.
 const NO_LIMIT: i32 = 1_000_000_000;
+const DELIVERY_LIMIT: &str = "x-delivery-limit";
+/// Says how many queues there are, in the queue that is always empty.
+const MAX_LENGTH: &str = "x-max-length";
 
 /// Names of the queues.
 #[derive(Clone, Debug)]
@@ -97,12 +100,12 @@ impl Names {
     /// Every queue with the arguments it must have.
     #[must_use]
     pub fn declarations(&self) -> Vec<(String, FieldTable)> {
-        let number = table([("x-max-length", i32::from(self.queues).into())]);
-        let dead = table([("x-queue-type", text("quorum")), ("x-delivery-limit", NO_LIMIT.into())]);
+        let number = table([(MAX_LENGTH, i32::from(self.queues).into())]);
+        let dead = table([("x-queue-type", text("quorum")), (DELIVERY_LIMIT, NO_LIMIT.into())]);
         let mail = table([
             ("x-queue-type", text("quorum")),
             ("x-single-active-consumer", true.into()),
-            ("x-delivery-limit", NO_LIMIT.into()),
+            (DELIVERY_LIMIT, NO_LIMIT.into()),
             ("x-dead-letter-exchange", text("")),
             ("x-dead-letter-routing-key", text(&self.dead())),
             ("x-dead-letter-strategy", text("at-least-once")),
@@ -132,19 +135,50 @@ fn table<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
 /// [`Trouble`]; `Link` when the connection failed.
 pub async fn declare(connection: &Connection, config: &BrokerConfig) -> Result<(), Trouble> {
     let names = Names::new(config);
-    let channel = connection.create_channel().await?;
+    let mut earlier = None;
     for (queue, arguments) in names.declarations() {
-        declare_one(&channel, &queue, arguments).await.map_err(|error| judge(config, &names, queue, error))?;
+        let made = declare_one(connection, &queue, arguments).await;
+        earlier = earlier.or(made.map_err(|error| judge(config, &names, queue, error))?);
+    }
+    if let Some(limit) = earlier {
+        tracing::warn!(
+            limit,
+            "queues of an earlier version: the broker makes a dead letter of what came back more often than this"
+        );
     }
     Ok(())
 }
 
-/// Makes sure of one queue.
+/// Makes sure of one queue. What a queue is was said when it was made, and nobody can change it while there is mail in it: so
+/// one whose limit of deliveries is of an earlier version is taken as it is. Gives that limit.
 ///
 /// # Errors
-/// The broker's, after which the channel is closed.
-pub async fn declare_one(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), lapin::Error> {
-    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)
+/// The broker's.
+pub async fn declare_one(
+    connection: &Connection,
+    queue: &str,
+    mut arguments: FieldTable,
+) -> Result<Option<i32>, lapin::Error> {
+    let declare = async |arguments| {
+        // An error closes a channel: each has its own.
+        let channel = connection.create_channel().await?;
+        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
+        channel.close(200, "declared".into()).await
+    };
+    let Err(error) = declare(arguments.clone()).await else { return Ok(None) };
+    let why = refused(&error, AMQPSoftError::PRECONDITIONFAILED);
+    let Some(limit) = why.as_deref().and_then(|why| found(why, DELIVERY_LIMIT)) else { return Err(error) };
+    arguments.insert(DELIVERY_LIMIT.into(), limit.into());
+    // The broker names the first difference alone: everything else must be as it should.
+    declare(arguments).await.map(|()| Some(limit))
+}
+
+/// What a queue has as an argument, where it was declared with another, in the broker's words: "inequivalent arg 'x-max-length' for
+/// queue '…' in vhost '/': received '8' but current is '16'", or "the value '16' of type 'signedint'" for both.
+fn found(why: &str, argument: &str) -> Option<i32> {
+    let (_, rest) = why.split_once(&format!("inequivalent arg '{argument}' "))?;
+    let (_, rest) = rest.rsplit_once("but current is ")?;
+    rest.split('\'').nth(1)?.parse().ok()
 }
 
 /// Makes sure that the broker takes messages as large as they may come: it does not tell its limit, so one is sent, to nobody.
@@ -185,8 +219,7 @@ pub fn judge(config: &BrokerConfig, names: &Names, queue: String, error: lapin::
     if queue != names.number() {
         return Trouble::Otherwise { queue, why };
     }
-    // "inequivalent arg 'x-max-length' for queue '…' in vhost '/': received '8' but current is '16'"
-    let found = why.rsplit_once("current is '").and_then(|(_, rest)| rest.split('\'').next()?.parse().ok());
+    let found = found(&why, MAX_LENGTH).and_then(|number| number.try_into().ok());
     Trouble::Number { prefix: config.prefix.clone(), wanted: config.queues, found }
 }
 

@@ -164,6 +164,49 @@ async fn the_number_of_queues_is_fixed_by_the_first() {
     assert!(doctor.contains("FAIL  broker") && doctor.contains("were made for 4"), "{doctor}");
 }
 
+/// What a queue is was said when it was made: an upgrade finds it with mail in it.
+#[actix::test]
+async fn queues_with_another_limit_of_an_earlier_version_serve_as_they_are() {
+    let url = shared().fresh();
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
+    for (queue, mut arguments) in Names::new(&BrokerConfig::default()).declarations() {
+        if arguments.contains_key("x-delivery-limit") {
+            arguments.insert("x-delivery-limit".into(), 20.into());
+        }
+        assert_eq!(topology::declare_one(&connection, &queue, arguments).await.unwrap(), None);
+    }
+    let server = server(&url, |_| {}).await;
+    let sent: Vec<String> = (0..5).map(|n| format!("number {n}")).collect();
+    for subject in &sent {
+        assert!(send(server.smtp_address(), &["a@example.com"], subject).await.starts_with("250 "));
+    }
+    has(&server.api(), "a@example.com", &sent).await;
+    let found = doctor(&url).await;
+    assert!(found.contains("warn  broker") && found.contains("comes back 20 times"), "{found}");
+    server.stop().await;
+    // Everything else must be as it should, also where the limit differs, too.
+    let names = Names::new(&BrokerConfig { prefix: "other".into(), ..BrokerConfig::default() });
+    for (queue, arguments) in names.declarations() {
+        for (argument, value) in [("x-dead-letter-routing-key", Some("elsewhere")), ("x-single-active-consumer", None)]
+        {
+            let mut differs = arguments.clone();
+            if !differs.contains_key(argument) {
+                continue;
+            }
+            differs.insert("x-delivery-limit".into(), 20.into());
+            let value = value.map_or(lapin::types::AMQPValue::Boolean(false), |text| {
+                lapin::types::AMQPValue::LongString(text.into())
+            });
+            differs.insert(argument.into(), value);
+            let queue = format!("{queue}.{argument}");
+            assert_eq!(topology::declare_one(&connection, &queue, differs).await.unwrap(), None);
+            let refused = topology::declare_one(&connection, &queue, arguments.clone()).await.unwrap_err();
+            assert!(refused.to_string().contains(argument), "{refused}");
+        }
+    }
+    connection.close(200, "done".into()).await.unwrap();
+}
+
 #[actix::test]
 async fn doctor_looks_at_the_broker_and_makes_nothing() {
     let url = shared().fresh();
