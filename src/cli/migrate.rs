@@ -18,7 +18,14 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let config = options.place.read()?.store();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let database = runtime.block_on(Store::migrate(&config))?;
-    writeln!(std::io::stdout(), "the database {database} has this version's schema")?;
+    let (database, newer) = runtime.block_on(Store::migrate(&config))?;
+    match newer.as_slice() {
+        [] => writeln!(std::io::stdout(), "the database {database} has this version's schema")?,
+        newer => writeln!(
+            std::io::stdout(),
+            "the database {database} has this version's schema and more, of a newer version: {}",
+            newer.join(", ")
+        )?,
+    }
     Ok(())
 }

@@ -44,7 +44,10 @@ pub async fn last_commit(db: &DatabaseConnection, row: &meta::Model) -> Result<i
 
 /// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
 pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
-    migration::up(db).await?;
+    let newer = migration::up(db).await?;
+    if !newer.is_empty() {
+        tracing::info!(?newer, "a newer version has prepared the database; this one goes on beside it");
+    }
     secret::ensure(db).await?;
     let now = crate::clock::now_micros();
     let ttl = config.defaults.message_ttl.map_or(0, columns::micros);

@@ -21,25 +21,26 @@ pub enum Inspection {
 }
 
 impl Store {
-    /// Brings the database to this version's schema; makes it when there is none. Says which it was.
+    /// Brings the database to this version's schema; makes it when there is none. Says which it was, and what newer versions
+    /// had done to it before.
     ///
     /// # Errors
     /// One line for the operator; `InUse` while a server runs on the directory.
-    pub async fn migrate(config: &Config) -> Result<String, OpenError> {
+    pub async fn migrate(config: &Config) -> Result<(String, Vec<String>), OpenError> {
         if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
             let error = |error| OpenError::Server { place: source.to_string(), error };
             let db = source.session().await.map_err(error)?;
-            locked(&db, Purpose::Open, migration::up(&db)).await.map_err(error)?;
+            let newer = locked(&db, Purpose::Open, migration::up(&db)).await.map_err(error)?;
             db.close().await.map_err(error)?;
-            return Ok(source.to_string());
+            return Ok((source.to_string(), newer));
         }
         let directory = Directory::new(config)?;
         let _lock = directory.claim()?;
         let error = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(error)?;
-        migration::up(&db).await.map_err(error)?;
+        let newer = migration::up(&db).await.map_err(error)?;
         db.close().await.map_err(error)?;
-        Ok(directory.database.display().to_string())
+        Ok((directory.database.display().to_string(), newer))
     }
 }
 

@@ -26,6 +26,7 @@ mod lives;
 mod mail_through;
 mod mime;
 mod mysql;
+mod newer;
 mod nodes;
 mod nodes_agree;
 mod order;
