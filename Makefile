@@ -2,6 +2,8 @@
 # make test           format, lints, unit, integration, deployment and browser tests; does its own set-up
 # make test-mysql MAILROOM_TEST_MYSQLD=/usr/sbin/mysqld
 #                     what runs on MariaDB, on a MySQL that you bring (scripts/mysql.sh says what it needs)
+# make test-upgrade OLD=v0.1.0
+#                     an older version (a revision, or a binary) and this one side by side; builds both
 # make test-capacity  what things cost at 1, 2 and 4 nodes, 100,000 WebSocket clients; writes docs/capacity-measured.md
 # make bench          measure, write docs/benchmarks.md
 # make bench-servers  the same on PostgreSQL and with several nodes, docs/benchmarks-servers.md
@@ -13,7 +15,7 @@ CARGO ?= cargo
 NPM ?= npm
 E2E = tests/e2e
 
-.PHONY: help run build test test-mysql test-capacity bench bench-servers fmt setup setup-bench lint unit check-js browser
+.PHONY: help run build test test-mysql test-upgrade test-capacity bench bench-servers fmt setup setup-bench lint unit check-js browser
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -32,6 +34,9 @@ test:
 
 test-mysql:
 	@scripts/mysql.sh
+
+test-upgrade:
+	@OLD="$(OLD)" scripts/upgrade.sh
 
 bench: setup-bench
 	$(CARGO) build --release --bin mailroom --example constant

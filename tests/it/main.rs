@@ -47,3 +47,4 @@ mod sync_fails;
 mod synced;
 mod tls;
 mod torn;
+mod upgrade;

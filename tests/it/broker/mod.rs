@@ -53,7 +53,7 @@ async fn send(to: SocketAddr, recipients: &[&str], subject: &str) -> String {
 }
 
 /// Lines of text that nothing makes smaller.
-fn noise(bytes: usize) -> String {
+pub fn noise(bytes: usize) -> String {
     let mut state = 1u64;
     let mut byte = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -96,13 +96,13 @@ async fn all_subjects(api: &Api, mailbox: &str) -> Vec<String> {
 }
 
 /// What the queues of a broker hold.
-struct Queues {
+pub struct Queues {
     connection: Connection,
     names: Names,
 }
 
 impl Queues {
-    async fn of(url: &str) -> Self {
+    pub async fn of(url: &str) -> Self {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
         Self { connection, names: Names::new(&BrokerConfig::default()) }
     }
@@ -118,7 +118,7 @@ impl Queues {
         waiting
     }
 
-    async fn dead(&self) -> u32 {
+    pub async fn dead(&self) -> u32 {
         let channel = self.connection.create_channel().await.unwrap();
         let (count, _) = topology::look(&channel, &self.names.dead()).await.unwrap();
         channel.close(200, "looked".into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Senders and sockets that go on whatever happens, through nginx, and write down what they were told.
+//! Senders and sockets that go on whatever happens, and write down what they were told.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::world::Cluster;
 use crate::support::socket::{Heard, Socket};
 use crate::support::{Api, SmtpClient, message, until};
 
@@ -21,6 +20,13 @@ const SOCKETS: usize = 3;
 const MORE: usize = 60;
 /// What an event may take at most, whatever was lost on the way.
 const LATEST: Duration = Duration::from_secs(30);
+
+/// Where senders and sockets come in: nginx, or a node.
+#[derive(Clone, Copy)]
+pub struct Door {
+    pub smtp: SocketAddr,
+    pub http: SocketAddr,
+}
 
 /// What everyone writes down. A message is told by its number, which is its subject.
 #[derive(Default)]
@@ -54,11 +60,11 @@ fn address(mailbox: usize) -> String {
     format!("box{mailbox}@example.com")
 }
 
-async fn send(nginx: SocketAddr, notes: Shared) {
+async fn send(door: SocketAddr, notes: Shared) {
     let mut client = None;
     while !notes.borrow().sent {
         if client.is_none() {
-            client = SmtpClient::try_connect(nginx).await;
+            client = SmtpClient::try_connect(door).await;
         }
         let Some(session) = &mut client else {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -79,10 +85,10 @@ async fn send(nginx: SocketAddr, notes: Shared) {
     }
 }
 
-async fn listen(nginx: SocketAddr, notes: Shared, view: Rc<RefCell<View>>) {
+async fn listen(door: SocketAddr, notes: Shared, view: Rc<RefCell<View>>) {
     let name = view.borrow().mailbox.map_or("*".to_owned(), address);
     while !notes.borrow().stop {
-        if let Some(mut socket) = Socket::try_connect(nginx, None).await {
+        if let Some(mut socket) = Socket::try_connect(door, None).await {
             let since = view.borrow().since.clone();
             if socket.follow(&name, since.as_deref()).await {
                 hear(&mut socket, &notes, &view).await;
@@ -101,8 +107,11 @@ async fn hear(socket: &mut Socket, notes: &Shared, view: &Rc<RefCell<View>>) {
                 match frame["type"].as_str() {
                     Some("subscribed") if view.since.is_none() => view.since = cursor(&frame),
                     Some("message.received") => {
-                        let number = frame["message"]["subject"].as_str().unwrap_or_default();
-                        view.heard.insert(number.parse().expect("a number"));
+                        let subject = frame["message"]["subject"].as_str().expect("a subject");
+                        // Who follows all hears of mail beside the load, too.
+                        let number = subject.parse::<usize>();
+                        assert!(number.is_ok() || view.mailbox.is_none(), "{subject} is no number");
+                        view.heard.extend(number);
                         view.since = cursor(&frame);
                     }
                     Some("reset") => {
@@ -125,18 +134,19 @@ fn cursor(frame: &Value) -> Option<String> {
 }
 
 impl Load {
-    /// Starts when every socket follows: from then on each misses nothing.
-    pub async fn start(cluster: &Cluster) -> Self {
+    /// Starts when every socket follows: from then on each misses nothing. Senders are shared out to the doors, and so are the
+    /// sockets of each mailbox.
+    pub async fn start(doors: &[Door]) -> Self {
         let notes = Shared::default();
         let mut views = Vec::new();
-        for mailbox in (0..MAILBOXES).map(Some).chain([None]).flat_map(|mailbox| [mailbox; SOCKETS]) {
+        for (n, mailbox) in (0..MAILBOXES).map(Some).chain([None]).flat_map(|mailbox| [mailbox; SOCKETS]).enumerate() {
             let view = View { mailbox, heard: BTreeSet::new(), since: None, resets: 0 };
             let view = Rc::new(RefCell::new(view));
-            actix::spawn(listen(cluster.nginx.http, notes.clone(), view.clone()));
+            actix::spawn(listen(doors[n % doors.len()].http, notes.clone(), view.clone()));
             views.push(view);
         }
         until("every socket follows", async || views.iter().all(|view| view.borrow().since.is_some())).await;
-        let senders = (0..SENDERS).map(|_| actix::spawn(send(cluster.nginx.smtp, notes.clone()))).collect();
+        let senders = (0..SENDERS).map(|n| actix::spawn(send(doors[n % doors.len()].smtp, notes.clone()))).collect();
         Self { notes, views, senders }
     }
 
@@ -159,8 +169,8 @@ impl Load {
         }
     }
 
-    /// Stops, and compares what was told with what is stored.
-    pub async fn ends_well(mut self, cluster: &Cluster) {
+    /// Stops, and compares what was told with what is stored, as a node shows it.
+    pub async fn ends_well(mut self, api: &Api) {
         self.notes.borrow_mut().sent = true;
         for sender in std::mem::take(&mut self.senders) {
             sender.await.expect("it stops");
@@ -168,10 +178,9 @@ impl Load {
         // Behind a broker the last of them are answered before they are stored.
         self.catches_up("at the end").await;
         self.notes.borrow_mut().stop = true;
-        let api = cluster.api();
         let answered = self.notes.borrow().answered.clone();
         for mailbox in 0..MAILBOXES {
-            let stored = numbers(&api, &address(mailbox)).await;
+            let stored = numbers(api, &address(mailbox)).await;
             let once: BTreeSet<usize> = stored.iter().copied().collect();
             assert_eq!(once.len(), stored.len(), "a message is there twice");
             for (number, _) in answered.iter().filter(|(_, to)| **to == mailbox) {

@@ -1,7 +1,7 @@
 //! Three nodes behind nginx on one PostgreSQL with Redis, without a broker and with RabbitMQ, and one part after the other
 //! fails under load: every 250 is stored once, every socket hears every event, and nothing needs a hand to come back.
 
-mod load;
+pub mod load;
 mod world;
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn with_a_broker_mail_is_taken_while_the_database_is_away() {
 }
 
 async fn everything_fails_once(mut cluster: Cluster) {
-    let load = Load::start(&cluster).await;
+    let load = Load::start(&[cluster.door()]).await;
     load.goes_on("three nodes").await;
 
     cluster.kill_node(0);
@@ -77,6 +77,6 @@ async fn everything_fails_once(mut cluster: Cluster) {
     }
     load.catches_up("all nodes were restarted").await;
 
-    load.ends_well(&cluster).await;
+    load.ends_well(&cluster.api()).await;
     cluster.stop();
 }

@@ -1,5 +1,6 @@
 //! The parts of a cluster, each a process that a test can take away.
 
+use super::load::Door;
 use crate::deploy::nginx::Nginx;
 use crate::support::process::Plan;
 use crate::support::servers::{Postgres, RabbitMq, Redis};
@@ -60,6 +61,10 @@ impl Cluster {
         let ended = tokio::task::spawn_blocking(move || node.terminate()).await.expect("ends");
         assert!(ended.success(), "{ended}");
         self.start_node(n).await;
+    }
+
+    pub fn door(&self) -> Door {
+        Door { smtp: self.nginx.smtp, http: self.nginx.http }
     }
 
     /// One node's API, without nginx and its limits.

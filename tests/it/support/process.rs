@@ -1,5 +1,6 @@
 //! The program itself in a process of its own, for what only a process can show: being killed, being traced.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +24,8 @@ pub struct Process {
 /// How to start one; the ports stay the same over restarts.
 #[derive(Clone)]
 pub struct Plan {
+    /// Which version of it.
+    pub program: PathBuf,
     pub data: PathBuf,
     pub smtp: SocketAddr,
     pub http: SocketAddr,
@@ -52,7 +55,8 @@ impl Plan {
             let settings = [("BROKER__URL", broker), ("BROKER__PREFIX", database.name), ("BROKER__QUEUES", queues)];
             environment.extend(settings.map(|(name, value)| (format!("MAILROOM__{name}"), value)));
         }
-        Self { data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
+        let program = env!("CARGO_BIN_EXE_mailroom").into();
+        Self { program, data: data.to_owned(), smtp, http, ops, wrapper: Vec::new(), traced: false, environment }
     }
 
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -62,8 +66,8 @@ impl Plan {
 
     /// The command line, for those who start it in their own way.
     pub fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_mailroom");
-        let mut words = self.wrapper.iter().map(String::as_str).chain([program]);
+        let program = self.program.as_os_str();
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([program]);
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).arg("serve").arg("--data").arg(&self.data);
         for (flag, address) in [("--smtp", self.smtp), ("--http", self.http), ("--ops", self.ops)] {
