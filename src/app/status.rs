@@ -99,7 +99,8 @@ fn broker_part(status: BrokerStatus) -> Part {
     let queues: serde_json::Map<_, _> = queues
         .map(|(queue, passed)| (queue, serde_json::json!({"confirmed": passed.confirmed, "settled": passed.settled})))
         .collect();
-    Part::new("broker", false, status.trouble.or(away))
+    // One that is away is away for all nodes, and they can be read meanwhile. One that refuses this node refuses what it is to do.
+    Part::new("broker", status.refused, status.trouble.or(away))
         .with("waiting", status.waiting)
         .with("dead_letters", status.dead)
         .with("queues", queues)

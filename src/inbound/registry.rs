@@ -146,8 +146,8 @@ impl Registry {
         }
     }
 
-    /// The database did not answer. With a queue before it mail is taken all the same for mailboxes that are known here, and
-    /// for those that mail makes; what is so admitted is looked up again soon.
+    /// The database did not answer. With a queue before it mail is taken all the same for mailboxes that are known here, which
+    /// is believed for a while more, and for those that mail makes; what is so admitted is looked up again soon.
     fn not_found(&mut self, batch: Vec<(MailboxKey, Vec<Waiting>)>, error: &StoreError) {
         let instant = Instant::now();
         let now = Timestamp(clock::now_micros());
@@ -157,7 +157,13 @@ impl Registry {
             self.away_until = queued.then(|| instant + AWAY);
         }
         for (key, waiting) in batch {
-            let known = self.map.with(&key, |entry| entry.shared.valid_until.load(Ordering::SeqCst) > now.0);
+            let known = self.map.with(&key, |entry| {
+                let known = entry.shared.valid_until.load(Ordering::SeqCst) > now.0;
+                if known && queued {
+                    entry.shared.believed_until.store(now.0.saturating_add(BELIEF), Ordering::SeqCst);
+                }
+                known
+            });
             for waiting in waiting {
                 let admitted = match known {
                     _ if !queued => Err(Refusal::Unavailable),
@@ -204,7 +210,9 @@ impl Registry {
             // An actor that cannot take it has other work; it is asked again at a later sweep.
             let _ = self.map.send(&key, Tidy);
         }
-        for key in idle {
+        // What mail does not make could not be entered again while the database is away.
+        let keep = self.away_until.is_some() && !self.policy.automatic();
+        for key in idle.into_iter().filter(|_| !keep) {
             let Some(entry) = self.map.remove(&key) else { continue };
             if !entry.addr.connected() {
                 continue;

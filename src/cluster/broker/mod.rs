@@ -23,7 +23,7 @@ pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,6 +44,8 @@ const START: Duration = Duration::from_secs(5);
 pub struct Condition {
     /// Why it takes nothing; none while it does.
     trouble: Mutex<Link>,
+    /// It has let this node in since the start.
+    known: AtomicBool,
     waiting: AtomicU64,
     dead: AtomicU64,
     counts: Counts,
@@ -56,16 +58,20 @@ enum Link {
     None,
     Blocked(String),
     Away(String),
+    /// It has never let this node in: the login or its rights are wrong.
+    Refused(String),
 }
 
 impl Condition {
     fn new(config: &BrokerConfig) -> Self {
         let counts = Counts::new(&Names::new(config));
-        Self { trouble: Mutex::default(), waiting: AtomicU64::default(), dead: AtomicU64::default(), counts }
+        let (waiting, dead) = (AtomicU64::default(), AtomicU64::default());
+        Self { trouble: Mutex::default(), known: AtomicBool::default(), waiting, dead, counts }
     }
 
     fn connected(&self) {
         *self.trouble.lock() = Link::None;
+        self.known.store(true, Ordering::Relaxed);
         ::metrics::gauge!(metrics::CONNECTED).set(1.0);
         tracing::info!("the broker takes messages");
     }
@@ -76,11 +82,17 @@ impl Condition {
         tracing::error!(reason = why, "the broker takes no messages: mail is answered 451");
     }
 
-    fn lost(&self, why: &str) {
-        let before = std::mem::replace(&mut *self.trouble.lock(), Link::Away(why.to_owned()));
+    /// `refused`: it answered, and did not let this node in.
+    fn lost(&self, why: &str, refused: bool) {
+        let refused = refused && !self.known.load(Ordering::Relaxed);
+        let now = if refused { Link::Refused(why.to_owned()) } else { Link::Away(why.to_owned()) };
+        let before = std::mem::replace(&mut *self.trouble.lock(), now);
         ::metrics::gauge!(metrics::CONNECTED).set(0.0);
-        if !matches!(before, Link::Away(_)) {
-            tracing::error!(reason = why, "the broker is away: mail is answered 451");
+        match before {
+            Link::Refused(_) if refused => {}
+            _ if refused => tracing::error!(reason = why, "the broker does not let this node in: it is not ready"),
+            Link::Away(_) => {}
+            _ => tracing::error!(reason = why, "the broker is away: mail is answered 451"),
         }
     }
 
@@ -94,7 +106,12 @@ impl Condition {
             Link::Starting => Some("connecting".into()),
             Link::Blocked(why) => Some(format!("takes no messages: {why}")),
             Link::Away(why) => Some(format!("away: {why}")),
+            Link::Refused(why) => Some(format!("does not let this node in: {why}")),
         }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(*self.trouble.lock(), Link::Refused(_))
     }
 
     fn depths(&self, waiting: u64, dead: u64) {
@@ -108,6 +125,8 @@ impl Condition {
 pub struct BrokerStatus {
     /// Why it takes no messages; none when it does.
     pub trouble: Option<String>,
+    /// It has never let this node in since the start: a rollout with a wrong login should get no further.
+    pub refused: bool,
     /// Messages that wait for the database, in all queues, a few seconds ago.
     pub waiting: u64,
     /// Dead letters.
@@ -203,6 +222,7 @@ impl Broker {
     pub fn status(&self) -> BrokerStatus {
         BrokerStatus {
             trouble: self.condition.trouble(),
+            refused: self.condition.is_refused(),
             waiting: self.condition.waiting.load(Ordering::Relaxed),
             dead: self.condition.dead.load(Ordering::Relaxed),
             queues: self.condition.counts.now(),

@@ -219,6 +219,16 @@ pub enum NotOpen {
     Queues(#[from] Trouble),
 }
 
+impl NotOpen {
+    /// The broker answered, and does not let this node in.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoLink(NoLink::Refused(error)) | Self::Queues(Trouble::Link(error)) => topology::denies(error),
+            _ => false,
+        }
+    }
+}
+
 impl From<lapin::Error> for NotOpen {
     fn from(error: lapin::Error) -> Self {
         Self::Queues(error.into())
@@ -254,15 +264,15 @@ pub async fn run(publisher: Publisher, mut lanes: Lanes, config: BrokerConfig, m
             Some(opened) => Ok(opened),
             None => publisher.open(&config).await,
         };
-        let why = match link {
+        let (why, refused) = match link {
             Ok(opened) => {
                 pauses.reset();
-                serve(&publisher, opened, &mut lanes).await
+                (serve(&publisher, opened, &mut lanes).await, false)
             }
-            Err(why) => why.to_string(),
+            Err(why) => (why.to_string(), why.is_refusal()),
         };
         publisher.ready.store(false, Ordering::Relaxed);
-        publisher.condition.lost(&why);
+        publisher.condition.lost(&why, refused);
         // What waited for a channel was lost with it; dropping it answers.
         for lane in &mut lanes.0 {
             while lane.try_recv().is_ok() {}

@@ -6,7 +6,7 @@
 //! the same mailbox must lead to the same queue on every node; its consumers are the nodes.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ErrorKind};
 
@@ -238,6 +238,14 @@ pub fn refused(error: &lapin::Error, reason: AMQPSoftError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// This user may not, or there is no such vhost.
+#[must_use]
+pub fn denies(error: &lapin::Error) -> bool {
+    use AMQPErrorKind::{Hard, Soft};
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    matches!(error.kind(), Soft(AMQPSoftError::ACCESSREFUSED) | Hard(AMQPHardError::NOTALLOWED))
 }
 
 #[cfg(test)]

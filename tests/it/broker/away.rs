@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mailroom::inbound::config::AccessMode;
+use mailroom::mail::units::Period;
 use mailroom::store::Fault;
 
 use super::*;
@@ -98,15 +99,18 @@ async fn an_outage_of_any_length_costs_at_most_one_count() {
     // One that nobody knows yet, while nobody can be asked.
     assert!(send(server.smtp, &["new@example.com"], "new").await.starts_with("250 "));
     until("what was taken was handed back", async || queues.waiting().await == 40).await;
-    // Many times as long as the probes are apart.
+    // Many times as long as the probes are apart, and longer than anything that was read of a mailbox is believed.
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(queues.waiting().await, 40, "nothing is taken meanwhile");
     assert!(metric(server.ops, "broker_requeued_total").await <= 11, "each at most once");
     assert!(metric(server.ops, "broker_consumed_total").await <= 12);
+    assert!(send(server.smtp, &["a@example.com"], "40").await.starts_with("250 "), "one that is known");
+    sent.push("40".to_owned());
+    assert!(send(server.smtp, &["new@example.com"], "new again").await.starts_with("250 "), "one that mail makes");
     postgres.launch();
     postgres.ready().await;
     has(&server.api(), "a@example.com", &sent).await;
-    has(&server.api(), "new@example.com", &["new".into()]).await;
+    has(&server.api(), "new@example.com", &["new".into(), "new again".into()]).await;
     assert_eq!(queues.dead().await, 0);
     assert!(server.terminate().success());
 }
@@ -119,6 +123,7 @@ async fn a_mailbox_that_must_exist_cannot_be_guessed_while_the_database_is_away(
     let server = server(&shared().fresh(), |config| {
         config.database.url = database;
         config.mailboxes.access = AccessMode::Token;
+        config.mailboxes.idle = Period::secs(1);
     })
     .await;
     let made = server.api().post("/v1/mailboxes", serde_json::json!({"address": "ann@example.com"})).await;
@@ -128,10 +133,13 @@ async fn a_mailbox_that_must_exist_cannot_be_guessed_while_the_database_is_away(
     assert!(send(server.smtp_address(), &["ann@example.com"], "known still").await.starts_with("250 "));
     let reply = send(server.smtp_address(), &["bob@example.com"], "unknown").await;
     assert!(reply.starts_with("451 "), "{reply}");
+    // Longer than what was read is believed, and than a mailbox that nobody uses stays in memory.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(send(server.smtp_address(), &["ann@example.com"], "known for long").await.starts_with("250 "));
     postgres.launch();
     postgres.ready().await;
     let api = server.api().with_token(made.json()["token"].as_str().unwrap());
-    has(&api, "ann@example.com", &["known".into(), "known still".into()]).await;
+    has(&api, "ann@example.com", &["known".into(), "known still".into(), "known for long".into()]).await;
     until("it is known again that it does not exist", async || {
         send(server.smtp_address(), &["bob@example.com"], "unknown").await.starts_with("550 ")
     })

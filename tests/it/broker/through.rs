@@ -81,6 +81,37 @@ async fn what_was_confirmed_is_stored_even_over_quota_and_the_next_is_refused() 
     server.stop().await;
 }
 
+/// A rollout with a wrong password stops at its first node.
+#[actix::test]
+async fn a_node_that_the_broker_does_not_let_in_is_not_ready() {
+    let rabbit = shared();
+    let url = rabbit.fresh();
+    let vhost = url.rsplit('/').next().unwrap().to_owned();
+    rabbit.control(["add_user", &vhost, "right"]);
+    let wrong = url.replace("guest:guest", &format!("{vhost}:wrong"));
+    let server = TestServer::with(|config| config.broker.url = wrong).await;
+    let ops = Api::new(server.app.ops);
+    let refused = async |reason: &str| {
+        let answer = ops.get("/health/ready").await;
+        answer.status == 503 && answer.text().contains(reason)
+    };
+    until("the password is wrong", async || refused("does not let this node in").await).await;
+    assert!(send(server.smtp_address(), &["a@example.com"], "no").await.starts_with("451 "));
+    rabbit.control(["change_password", &vhost, "wrong"]);
+    until("it may not use the vhost", async || refused(&vhost).await).await;
+    rabbit.control(["set_permissions", "-p", &vhost, &vhost, "", "", ""]);
+    until("it may make no queues", async || refused("configure access").await).await;
+    rabbit.control(["set_permissions", "-p", &vhost, &vhost, ".*", ".*", ".*"]);
+    until("it is let in", async || ops.get("/health/ready").await.status == 200).await;
+    assert!(send(server.smtp_address(), &["a@example.com"], "yes").await.starts_with("250 "));
+    // From now on it is away when it refuses: nodes that were well are read meanwhile.
+    rabbit.control(["clear_permissions", "-p", &vhost, &vhost]);
+    rabbit.control(["close_all_connections", "-p", &vhost, "the test"]);
+    until("it is away", async || status(&server).trouble.is_some()).await;
+    assert_eq!(ops.get("/health/ready").await.status, 200);
+    server.stop().await;
+}
+
 #[actix::test]
 async fn without_a_broker_mail_is_refused_until_it_is_back() {
     let mut rabbit = RabbitMq::start();

@@ -13,6 +13,8 @@ use crate::support::servers::RabbitMq;
 
 /// How long a part stays away.
 const AWAY: Duration = Duration::from_secs(3);
+/// Longer than a node believes what it read of a mailbox.
+const BELIEVED: Duration = Duration::from_secs(6);
 /// Longer than the database lets a transaction stand still.
 const PAUSED: Duration = Duration::from_secs(12);
 
@@ -51,6 +53,8 @@ async fn everything_fails_once(mut cluster: Cluster) {
     cluster.postgres.kill();
     if cluster.rabbit.is_some() {
         load.goes_on("the database is away").await;
+        tokio::time::sleep(BELIEVED).await;
+        load.goes_on("the database is away for longer").await;
     }
     tokio::time::sleep(AWAY).await;
     cluster.postgres.restart().await;
