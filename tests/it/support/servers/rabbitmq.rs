@@ -53,6 +53,7 @@ impl RabbitMq {
         }
         let environment = [
             ("HOME", path("")),
+            ("ERL_CRASH_DUMP", path("erl_crash.dump")),
             ("ERL_EPMD_PORT", epmd.port().to_string()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
             ("RABBITMQ_NODENAME", format!("mailroom{}@localhost", address.port())),
