@@ -1,5 +1,6 @@
 //! Connects this node with the others: what it committed goes to the bus, what they did comes to its actors.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ struct Ear {
     /// Set once it is open; before that nobody follows anything.
     store: OnceLock<Store>,
     compare: Arc<Notify>,
+    /// The last history that events came of and that this node does not have.
+    foreign: AtomicU32,
 }
 
 impl Cluster {
@@ -53,7 +56,12 @@ impl Cluster {
     /// The settings are wrong, or there is no thread to be had.
     pub fn start(config: &RedisConfig, announcer: &Announcer) -> anyhow::Result<Self> {
         let failed = |why: String| anyhow::anyhow!("[redis] {why}");
-        let ear = Arc::new(Ear { announcer: announcer.clone(), store: OnceLock::new(), compare: Arc::default() });
+        let ear = Arc::new(Ear {
+            announcer: announcer.clone(),
+            store: OnceLock::new(),
+            compare: Arc::default(),
+            foreign: AtomicU32::new(0),
+        });
         let redis = Redis::new(config).map_err(failed)?;
         let bus = match &redis {
             Some(redis) => Bus::start(config, redis, Arc::clone(&ear) as _).map_err(failed)?,
@@ -95,11 +103,20 @@ impl Cluster {
             every: config.reconcile.0,
             now: Arc::clone(&self.ear.compare),
         };
-        let (run, handle) = abortable(reconcile.run());
+        let turns = turns(store.clone(), self.announcer.clone());
+        let (run, handle) = abortable(async move { tokio::join!(reconcile.run(), turns) });
         if store.is_shared() {
             actix::spawn(run);
         }
         handle
+    }
+}
+
+/// Tells everyone here when the database has another history, for as long as the store is there.
+async fn turns(store: Store, announcer: Announcer) {
+    let mut histories = store.histories();
+    while histories.changed().await.is_ok() {
+        announcer.turned(store.stream_head().stamp).await;
     }
 }
 
@@ -134,12 +151,14 @@ impl Announce for Mouth {
 impl Listener for Ear {
     fn heard(&self, events: Vec<Arc<Announced>>, hints: Vec<Hint>) {
         let Some(store) = self.store.get() else { return };
-        // Another installation that was given the same prefix, or a database that was restored since.
+        // Another installation that was given the same prefix; or the database has another history since, which the first of
+        // its events makes this node look for.
         let lineage = store.stream_head().lineage;
-        let is_ours = |of: u32| of == lineage;
-        if !events.iter().all(|event| is_ours(event.stream.lineage))
-            || !hints.iter().all(|hint| is_ours(hint.stream.lineage))
-        {
+        let all = events.iter().map(|event| event.stream).chain(hints.iter().map(|hint| hint.stream));
+        if let Some(foreign) = all.map(|at| at.lineage).find(|of| *of != lineage) {
+            if self.foreign.swap(foreign, Ordering::Relaxed) != foreign {
+                self.compare.notify_one();
+            }
             return;
         }
         store.told(&events);

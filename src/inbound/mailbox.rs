@@ -96,6 +96,10 @@ impl MailboxActor {
         let Some(place) = self.place else { return true };
         let (seen, next) = (place.modseq, event.cursor.modseq);
         let first_life = place.incarnation == 0;
+        if event.cursor.lineage != place.lineage && !first_life {
+            // The store tells which history it has.
+            return false;
+        }
         if event.cursor.incarnation != place.incarnation && !first_life {
             return event.cursor.incarnation < place.incarnation;
         }
@@ -124,7 +128,8 @@ impl MailboxActor {
     fn publish_missed(&mut self, event: &Arc<Announced>) {
         let Some(place) = self.place else { return };
         let first_life = place.incarnation == 0;
-        if event.cursor.incarnation != place.incarnation && !first_life {
+        let life = |cursor: Cursor| (cursor.lineage, cursor.incarnation);
+        if life(event.cursor) != life(place) && !first_life {
             return;
         }
         if first_life {
@@ -158,7 +163,8 @@ impl MailboxActor {
                 for event in &events {
                     actor.publish_missed(event);
                 }
-                let ahead = |place: &Cursor| at.incarnation == place.incarnation && at.modseq > place.modseq;
+                let life = |cursor: &Cursor| (cursor.lineage, cursor.incarnation);
+                let ahead = |place: &Cursor| life(&at) == life(place) && at.modseq > place.modseq;
                 if actor.place.as_ref().is_some_and(ahead) {
                     actor.set_place(Some(at));
                 }
@@ -226,8 +232,9 @@ impl MailboxActor {
             return Err(SubscribeError::Lost);
         };
         // Beyond this actor's own place is fine: it will be told those events and skip this subscriber.
-        let at_head = cursor.incarnation == place.incarnation && cursor.modseq >= place.modseq;
-        live = live && (at_head || place.incarnation == 0 || cursor.incarnation > place.incarnation);
+        let same = cursor.lineage == place.lineage;
+        let at_head = same && cursor.incarnation == place.incarnation && cursor.modseq >= place.modseq;
+        live = live && (at_head || place.incarnation == 0 || (same && cursor.incarnation > place.incarnation));
         live = live && self.publisher.join(page.id, turn, cursor.modseq);
         Ok(Paged { events, at, live, reset })
     }

@@ -178,6 +178,12 @@ impl Map {
         all
     }
 
+    /// All mailboxes with an actor.
+    #[must_use]
+    pub fn keys(&self) -> Vec<MailboxKey> {
+        self.shards.iter().flat_map(|shard| shard.read().keys().cloned().collect::<Vec<_>>()).collect()
+    }
+
     /// Whether any mailbox has subscribers.
     #[must_use]
     pub fn is_followed(&self) -> bool {

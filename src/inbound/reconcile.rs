@@ -1,8 +1,9 @@
 //! Compares what subscribers on this node were told with what the database has, where other nodes write to it too.
 //!
 //! Whatever the bus loses, this finds: within `[redis] reconcile`, within a second while there is no bus, and at once where
-//! the bus says that something may be missing. It costs one small query while nothing happens, otherwise one for some
-//! hundred mailboxes that are followed here. Started by `app`; runs until aborted.
+//! the bus says that something may be missing. It costs three small queries while nothing happens, otherwise one for some
+//! hundred mailboxes that are followed here. A database that went back is noticed by the same look. Started by `app`; runs
+//! until aborted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -72,10 +73,11 @@ impl Reconcile {
 
     /// How many had missed something. They read it from the store by themselves from here on.
     async fn compare(&self) -> Result<u64, StoreError> {
+        // Whether anybody follows anything or not: who commits next must know how far the stream was.
+        let stamp = self.store.look_back().await?.stamp;
         if self.announcer.stream.place.lock().is_none() && !self.announcer.map.is_followed() {
             return Ok(0);
         }
-        let stamp = self.store.stream_now().await?.stamp;
         let mut suspects = Vec::new();
         let all = self.announcer.map.to_compare(stamp);
         for lot in all.chunks(KEYS) {
@@ -110,11 +112,11 @@ impl Reconcile {
     }
 }
 
-/// Whether the subscribers were told less than the row says, or of another life. Who has none is not behind.
+/// Whether the subscribers were told less than the row says, or of another life or history. Who has none is not behind.
 fn is_behind(shared: &Shared, row: Cursor) -> bool {
     let Some(place) = *shared.place.lock() else { return false };
     match row.incarnation == place.incarnation {
-        true => row.modseq > place.modseq,
+        true => row.modseq > place.modseq || row.lineage != place.lineage,
         // A row that is older than what was told was read before that.
         false => row.incarnation > place.incarnation || row.incarnation == 0,
     }
@@ -143,6 +145,7 @@ mod tests {
         ] {
             assert_eq!(is_behind(&shared, row), behind, "{row:?}");
         }
+        assert!(is_behind(&shared, Cursor { lineage: 2, ..cursor(5, 9) }), "of another history");
         shared.set_place(Some(Cursor::default()));
         assert!(!is_behind(&shared, Cursor::default()));
         assert!(is_behind(&shared, cursor(7, 1)));

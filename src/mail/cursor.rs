@@ -1,7 +1,7 @@
 //! Where a reader stands in a stream of events: opaque outside, ordered inside. A [`Cursor`] is a place in one
 //! mailbox, a [`StreamCursor`] a place in the stream over all mailboxes.
 //!
-//! A database that was restored from a backup gets a new lineage, so that cursors from before answer `reset`.
+//! A database that was restored from a backup, or lost commits, gets a new lineage, so that cursors from before answer `reset`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 /// A place in one mailbox's events. Zero, the cursor of an address without a row, replays everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// Which history of the database: changes when a backup is restored; zero only in the zero cursor.
+    /// Which history of the database: changes when it goes back; zero only in the zero cursor.
     pub lineage: u32,
     /// Which life of the mailbox: given when its row is made, never the same for a later one.
     pub incarnation: u64,

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::address::MailboxKey;
 use super::cursor::{Cursor, StreamCursor};
@@ -45,6 +46,8 @@ pub struct Announced {
     /// What `q` filters look at beyond the summary; absent when the event came from the store (`mail::query`
     /// then asks for the stored message).
     pub text: Option<Arc<str>>,
+    /// The mark of its commit on a database server, where that is known.
+    pub batch: Option<Uuid>,
     json: OnceLock<Arc<str>>,
     stream_json: OnceLock<Arc<str>>,
 }
@@ -66,7 +69,7 @@ impl Announced {
         event: Event,
         text: Option<Arc<str>>,
     ) -> Self {
-        Self { mailbox, cursor, stream, event, text, json: OnceLock::new(), stream_json: OnceLock::new() }
+        Self { mailbox, cursor, stream, event, text, batch: None, json: OnceLock::new(), stream_json: OnceLock::new() }
     }
 
     /// The wire form for a subscriber of this mailbox: `{"mailbox","cursor","type",…}`, written once.

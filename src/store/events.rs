@@ -19,7 +19,7 @@ use super::messages::Scope;
 use super::replay::{Position, Replay};
 use super::writer::plan::{DELETED, EXPIRED, MAILBOX_DELETED, UPDATED};
 use super::writer::statements::chunks;
-use super::{Store, StoreError, head, stream, unavailable};
+use super::{Store, StoreError, head, history, stream, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::event::{Announced, Event};
@@ -41,8 +41,9 @@ impl Store {
     pub async fn replay(&self, key: &MailboxKey, since: Cursor, limit: u32) -> Result<Replay, StoreError> {
         let scope = Scope::Mailbox(key.clone());
         self.somewhere(async |place| {
+            let lineage = self.lineage();
             let tx = self.snapshot(place, &scope).await?;
-            let replay = self.replay_mailbox(&tx, key, since, limit).await.map_err(unavailable)?;
+            let replay = self.replay_mailbox((&tx, lineage), key, since, limit).await.map_err(unavailable)?;
             tx.commit().await.map_err(unavailable)?;
             Ok(replay)
         })
@@ -51,7 +52,7 @@ impl Store {
 
     async fn replay_mailbox(
         &self,
-        tx: &DatabaseTransaction,
+        (tx, lineage): (&DatabaseTransaction, u32),
         key: &MailboxKey,
         since: Cursor,
         limit: u32,
@@ -61,7 +62,7 @@ impl Store {
             let at = Position::Mailbox(Cursor::default());
             return Ok(if zero { Replay::Page { events: Vec::new(), at, head: true } } else { Replay::Reset { at } });
         };
-        let present = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
+        let present = columns::cursor(&row, lineage, row.modseq);
         let reset = Replay::Reset { at: Position::Mailbox(present) };
         let same = since.lineage == present.lineage && since.incarnation == present.incarnation;
         let floor = unsigned(row.replay_floor);
@@ -93,7 +94,7 @@ impl Store {
             return Ok(reset);
         }
         let owners = HashMap::from([(row.id, (key.clone(), row))]);
-        let events = self.events(tx, rows, &owners).await?;
+        let events = self.events((tx, lineage), rows, &owners).await?;
         Ok(Replay::Page { events, at: Position::Mailbox(at), head })
     }
 
@@ -113,7 +114,7 @@ impl Store {
 
     async fn replay_stream(&self, tx: &DatabaseTransaction, since: StreamCursor, limit: u32) -> Result<Replay, DbErr> {
         let row = head::row(tx).await?;
-        let present = StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp };
+        let present = history::position(&row);
         let reset = Replay::Reset { at: Position::Stream(present) };
         let zero = since == StreamCursor::default();
         let same = since.lineage == present.lineage;
@@ -138,7 +139,7 @@ impl Store {
             return Ok(reset);
         }
         let owners = living_by_id(tx, rows.iter().map(Row::mailbox_id)).await?;
-        let events = self.events(tx, rows, &owners).await?;
+        let events = self.events((tx, present.lineage), rows, &owners).await?;
         Ok(Replay::Page { events, at: Position::Stream(at), head })
     }
 
@@ -146,13 +147,13 @@ impl Store {
     /// are gone is not.
     async fn events(
         &self,
-        tx: &DatabaseTransaction,
+        (tx, lineage): (&DatabaseTransaction, u32),
         rows: Vec<Row>,
         owners: &Owners,
     ) -> Result<Vec<Arc<Announced>>, DbErr> {
         let updated = updated_messages(tx, &rows).await?;
         let now = crate::clock::now_micros();
-        Ok(rows.into_iter().filter_map(|row| self.event(row, owners, &updated, now)).map(Arc::new).collect())
+        Ok(rows.into_iter().filter_map(|row| self.event(row, owners, &updated, (lineage, now))).map(Arc::new).collect())
     }
 
     fn event(
@@ -160,9 +161,8 @@ impl Store {
         row: Row,
         owners: &Owners,
         updated: &HashMap<(i64, i64), message::Model>,
-        now: i64,
+        (lineage, now): (u32, i64),
     ) -> Option<Announced> {
-        let lineage = self.inner.shared.lineage;
         let (modseq, stream) = (row.modseq(), StreamCursor { lineage, stamp: row.stamp() });
         if let Row::Change(change::Model { kind: MAILBOX_DELETED, address, incarnation, .. }) = &row {
             let cursor = Cursor { lineage, incarnation: unsigned(*incarnation), modseq: unsigned(modseq) };

@@ -77,7 +77,7 @@ impl Store {
             .map_err(unavailable)?;
         let Some(last) = rows.last().map(|row| columns::unsigned(row.uid)) else { return Ok(None) };
         let now = crate::clock::now_micros();
-        let (lineage, defaults) = (self.inner.shared.lineage, &self.inner.defaults);
+        let (lineage, defaults) = (self.lineage(), &self.inner.defaults);
         let living = rows.into_iter().filter(|row| columns::lives(&owner, row.received_at, defaults, now));
         let page = living.map(|row| columns::stored(row, &owner, &mailbox.key, lineage, defaults));
         let page = page.collect::<Result<_, _>>()?;

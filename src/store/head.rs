@@ -8,6 +8,7 @@ use sea_orm::{
 };
 
 use super::config::{Config, Defaults};
+use super::history::{self, Belief};
 use super::writer::transaction::Head;
 use super::{columns, secret};
 
@@ -51,14 +52,23 @@ pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, D
     secret::ensure(db).await?;
     let now = crate::clock::now_micros();
     let ttl = config.defaults.message_ttl.map_or(0, columns::micros);
-    let lineage = || i64::from(rand::random::<u32>().max(1));
     let found = find(db).await?;
     let row = match found.clone() {
         Some(row) if !row.restored => row,
-        Some(row) => meta::Model { lineage: lineage(), restored: false, ..row },
+        Some(row) if db.get_database_backend() == DbBackend::Sqlite => {
+            let row = meta::Model { lineage: history::another(row.lineage), restored: false, ..row };
+            meta::Entity::update_many()
+                .col_expr(meta::Column::Lineage, Expr::value(row.lineage))
+                .col_expr(meta::Column::Restored, Expr::value(row.restored))
+                .exec(db)
+                .await?;
+            row
+        }
+        // Other nodes may be at it.
+        Some(row) => history::renew(db, Belief::of(&row)).await?,
         None => meta::Model {
             id: 1,
-            lineage: lineage(),
+            lineage: history::another(0),
             stamp: now,
             stream_floor: 0,
             next_mailbox: 1,
@@ -77,14 +87,10 @@ pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, D
     }
     let row = meta::Model { message_ttl: ttl, ..row };
     match found {
-        // Only these: another node may be giving stamps.
+        // Only this: another node may be giving stamps, or beginning a new history.
         Some(_) => {
-            meta::Entity::update_many()
-                .col_expr(meta::Column::MessageTtl, Expr::value(row.message_ttl))
-                .col_expr(meta::Column::Lineage, Expr::value(row.lineage))
-                .col_expr(meta::Column::Restored, Expr::value(row.restored))
-                .exec(db)
-                .await?;
+            let change = meta::Entity::update_many();
+            change.col_expr(meta::Column::MessageTtl, Expr::value(row.message_ttl)).exec(db).await?;
         }
         None => drop(meta::Entity::insert(row.clone().into_active_model()).exec_without_returning(db).await?),
     }

@@ -18,7 +18,7 @@ use super::replay::Position;
 use super::replicas::Place;
 use super::search::page::{Filling, Goes};
 use super::writer::statements::chunks;
-use super::{Bodies, Store, StoreError, columns, head, unavailable};
+use super::{Bodies, Store, StoreError, columns, head, history, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::{Cursor, StreamCursor};
 use crate::mail::query::{Condition, Query};
@@ -86,11 +86,12 @@ impl Store {
         request: &ListRequest,
         before: Option<Before>,
     ) -> Result<MessagePage, StoreError> {
+        let lineage = self.lineage();
         let tx = self.snapshot(place, &request.scope).await?;
         let (of, position, told) = match &request.scope {
             Scope::Mailbox(key) => match self.mailbox_row(&tx, key).await.map_err(unavailable)? {
                 Some(row) => {
-                    let cursor = columns::cursor(&row, self.inner.shared.lineage, row.modseq);
+                    let cursor = columns::cursor(&row, lineage, row.modseq);
                     (Of::Mailbox(key, Box::new(row)), Position::Mailbox(cursor), 0)
                 }
                 None => return Ok(empty()),
@@ -157,7 +158,7 @@ impl Store {
     /// Where the stream stands in the snapshot of `tx`, and the stamp up to which it was forgotten.
     async fn stream_position(&self, tx: &DatabaseTransaction) -> Result<(StreamCursor, i64), DbErr> {
         let row = head::row(tx).await?;
-        Ok((StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp }, row.stream_floor))
+        Ok((history::position(&row), row.stream_floor))
     }
 
     async fn page(
@@ -231,7 +232,7 @@ impl Store {
             }
             let at = BodyLocation { segment: row.segment, offset: row.offset, length: row.length };
             let (order, stamp) = (of.order(&row), row.stamp);
-            let listed = columns::listed(row, owner, key, self.inner.shared.lineage, defaults);
+            let listed = columns::listed(row, owner, key, self.lineage(), defaults);
             Some(Line { order, stamp, listed, at })
         };
         Ok(rows.into_iter().filter_map(line).collect())

@@ -38,12 +38,12 @@ impl Store {
     /// `Unavailable`.
     pub async fn mailboxes(&self, keys: &[MailboxKey]) -> Result<Vec<Mailbox>, StoreError> {
         let keys: Vec<&str> = keys.iter().map(MailboxKey::as_str).collect();
-        let mut found = Vec::with_capacity(keys.len());
+        let (lineage, mut found) = (self.lineage(), Vec::with_capacity(keys.len()));
         for keys in chunks(&keys) {
             let query = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
             found.extend(self.timely(query.all(&self.inner.read)).await?);
         }
-        Ok(self.living(found))
+        Ok(living(found, lineage))
     }
 
     /// Where the mailboxes of those keys stand that have a row, ended or not; always as the primary has it.
@@ -53,14 +53,14 @@ impl Store {
     pub async fn places(&self, keys: &[MailboxKey]) -> Result<HashMap<MailboxKey, Cursor>, StoreError> {
         use mailbox::Column;
         let keys: Vec<&str> = keys.iter().map(MailboxKey::as_str).collect();
-        let mut found = HashMap::with_capacity(keys.len());
+        let (lineage, mut found) = (self.lineage(), HashMap::with_capacity(keys.len()));
         for keys in chunks(&keys) {
             let query =
                 mailbox::Entity::find().select_only().columns([Column::Address, Column::Incarnation, Column::Modseq]);
             let query = query.filter(Column::Address.is_in(keys.to_vec())).into_tuple::<(String, i64, i64)>();
             for (address, incarnation, modseq) in self.timely(query.all(&self.inner.read)).await? {
                 let (incarnation, modseq) = (columns::unsigned(incarnation), columns::unsigned(modseq));
-                let cursor = Cursor { lineage: self.inner.shared.lineage, incarnation, modseq };
+                let cursor = Cursor { lineage, incarnation, modseq };
                 found.insert(MailboxKey::from_stored(&address), cursor);
             }
         }
@@ -93,8 +93,9 @@ impl Store {
     /// # Errors
     /// `Unavailable`.
     pub async fn mailbox(&self, key: &MailboxKey) -> Result<Option<Mailbox>, StoreError> {
+        let lineage = self.lineage();
         let row = self.timely(self.mailbox_row(&self.inner.read, key)).await?;
-        Ok(row.and_then(|row| columns::mailbox(row, self.inner.shared.lineage)))
+        Ok(row.and_then(|row| columns::mailbox(row, lineage)))
     }
 
     /// The mailbox that the token with this hash opens, and which life of it.
@@ -108,8 +109,8 @@ impl Store {
             Err(mark) => mark,
         };
         let found = mailbox::Entity::find().filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()));
-        let found = self.timely(found.all(&self.inner.read)).await?;
-        let Some(found) = self.living(found).pop() else { return Ok(None) };
+        let (lineage, found) = (self.lineage(), self.timely(found.all(&self.inner.read)).await?);
+        let Some(found) = living(found, lineage).pop() else { return Ok(None) };
         let life = Life { mailbox: found.key, incarnation: found.cursor.incarnation };
         tokens.keep(mark, *token_hash, life.clone(), found.expires_at);
         Ok(Some(life))
@@ -124,17 +125,11 @@ impl Store {
             .filter(mailbox::Column::Address.gt(after.unwrap_or_default()))
             .order_by_asc(mailbox::Column::Address)
             .limit(u64::from(limit) + 1);
-        let rows = self.timely(rows.all(&self.inner.read)).await?;
+        let (lineage, rows) = (self.lineage(), self.timely(rows.all(&self.inner.read)).await?);
         let more = rows.len() > limit as usize;
         let page: Vec<_> = rows.into_iter().take(limit as usize).collect();
         let next = page.last().filter(|_| more).and_then(|row| row.address.clone());
-        Ok(MailboxPage { items: self.living(page), next })
-    }
-
-    fn living(&self, rows: Vec<mailbox::Model>) -> Vec<Mailbox> {
-        let now = crate::clock::now_micros();
-        let rows = rows.into_iter().filter(|row| !columns::ended(row, now));
-        rows.filter_map(|row| columns::mailbox(row, self.inner.shared.lineage)).collect()
+        Ok(MailboxPage { items: living(page, lineage), next })
     }
 
     /// The row of a mailbox that has not ended.
@@ -155,8 +150,9 @@ impl Store {
     pub async fn message(&self, key: &MailboxKey, id: DeliveryId) -> Result<Option<StoredMessage>, StoreError> {
         let scope = Scope::Mailbox(key.clone());
         self.somewhere(async |place| {
+            let lineage = self.lineage();
             let tx = self.snapshot(place, &scope).await?;
-            let message = self.message_in(&tx, key, id).await?;
+            let message = self.message_in((&tx, lineage), key, id).await?;
             tx.commit().await.map_err(unavailable)?;
             Ok(message)
         })
@@ -165,7 +161,7 @@ impl Store {
 
     async fn message_in(
         &self,
-        tx: &DatabaseTransaction,
+        (tx, lineage): (&DatabaseTransaction, u32),
         key: &MailboxKey,
         id: DeliveryId,
     ) -> Result<Option<StoredMessage>, StoreError> {
@@ -178,7 +174,7 @@ impl Store {
             .map_err(unavailable)?;
         let (now, defaults) = (crate::clock::now_micros(), &self.inner.defaults);
         let row = row.filter(|row| columns::lives(&of, row.received_at, defaults, now));
-        row.map(|row| columns::stored(row, &of, key, self.inner.shared.lineage, defaults)).transpose()
+        row.map(|row| columns::stored(row, &of, key, lineage, defaults)).transpose()
     }
 
     /// The message byte for byte as stored; follows a body that moved since its row was read (reads the row again, once).
@@ -244,7 +240,7 @@ impl Store {
 
     async fn body_row(&self, id: DeliveryId) -> Result<Option<body::Model>, StoreError> {
         // A body never changes: one that a replica has is the right one.
-        for place in self.inner.replicas.places() {
+        for place in self.inner.replicas.places(self.lineage()) {
             let found = body::Entity::find_by_id(id.0).one(self.connections(&place)).await.map_err(unavailable);
             if place.failed(&found) {
                 continue;
@@ -274,6 +270,12 @@ impl Store {
             None => Err(StoreError::Damaged(format!("the body of message {id} is in two places"))),
         }
     }
+}
+
+fn living(rows: Vec<mailbox::Model>, lineage: u32) -> Vec<Mailbox> {
+    let now = crate::clock::now_micros();
+    let rows = rows.into_iter().filter(|row| !columns::ended(row, now));
+    rows.filter_map(|row| columns::mailbox(row, lineage)).collect()
 }
 
 /// Where in its object a body's record lies.

@@ -16,6 +16,7 @@ pub const RECOVERED: &str = "store_recovered_total";
 pub const CONFLICTS: &str = "store_conflicts_total";
 pub const FAILURES: &str = "store_batch_failures_total";
 pub const RESTARTS: &str = "store_writer_restarts_total";
+pub const HISTORIES: &str = "store_histories_begun_total";
 pub const FREE: &str = "store_free_bytes";
 pub const REPLICA_UP: &str = "store_replica_up";
 pub const REPLICA_LAG: &str = "store_replica_lag_events";
@@ -39,6 +40,13 @@ pub fn describe() {
     describe_counter!(CONFLICTS, "Transactions that were in the way of another and were tried again");
     describe_counter!(FAILURES, "Batches that were not committed");
     describe_counter!(RESTARTS, "Times a writer came back after a panic");
+    describe_counter!(
+        HISTORIES,
+        "Times the database was found to have lost commits that this node, or another, had seen: a failover to a standby that lacked \
+         them, or a restored backup"
+    );
+    // There from the start, so that the first time shows as an increase.
+    metrics::counter!(HISTORIES).absolute(0);
     describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies; not on a database server");
     describe_gauge!(REPLICA_UP, "Whether the read replica answers");
     describe_gauge!(REPLICA_LAG, "Events that the primary has and the read replica has not, a moment ago");

@@ -4,7 +4,7 @@
 //! reads through a pool of their own. Every committed change is told to the [`Announce`] given at start, before its caller
 //! hears of it.
 //!
-//! Map: [`open`], [`directory`], [`head`] and [`source`] start it, [`connect`] is SQLite's side of that, [`engine`] a server's;
+//! Map: [`open`], [`directory`], [`head`] and [`source`] start it, [`history`] notices that a server went back, [`connect`] is SQLite's side of that, [`engine`] a server's;
 //! [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read, with [`replicas`],
 //! [`recent`] and [`stream`] on a server; [`cache`] keeps first pages, [`pages`] where other nodes write too, [`tokens`] what
 //! tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
@@ -27,6 +27,7 @@ pub mod export;
 pub mod faults;
 mod floor;
 mod head;
+mod history;
 pub mod incoming;
 pub(crate) mod lanes;
 pub mod list;
@@ -204,7 +205,7 @@ impl Store {
     #[must_use]
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
-        StreamCursor { lineage: shared.lineage, stamp: shared.stamp.load(Ordering::Acquire) }
+        StreamCursor { lineage: shared.history.lineage(), stamp: shared.stamp.load(Ordering::Acquire) }
     }
 
     /// When something was committed for the last time before the store was opened, in microseconds; zero if never.
@@ -227,13 +228,18 @@ impl Store {
         if !self.is_shared() {
             return Ok(self.stream_head());
         }
-        let row = self.timely(head::row(&self.inner.read)).await?;
-        Ok(StreamCursor { lineage: self.inner.shared.lineage, stamp: row.stamp })
+        let at = history::position(&self.timely(head::row(&self.inner.read)).await?);
+        self.inner.shared.follow(at);
+        Ok(at)
     }
 
     /// Another node committed this: what was kept of the mailboxes is not true any more.
     pub fn told(&self, events: &[Arc<Announced>]) {
-        self.inner.shared.tokens.ended(events.iter().map(AsRef::as_ref));
+        let shared = &self.inner.shared;
+        shared.tokens.ended(events.iter().map(AsRef::as_ref));
+        for event in events {
+            shared.history.saw(event.stream, event.batch);
+        }
     }
 
     /// Makes a mailbox by a call.

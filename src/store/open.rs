@@ -16,6 +16,7 @@ use super::cold::{Cold, pass};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
+use super::history::History;
 use super::incoming::Announce;
 use super::lanes::Lanes;
 use super::pages::Pages;
@@ -101,7 +102,7 @@ impl Store {
             false => None,
         };
         let inner = Inner {
-            replicas: Replicas::new(&replicas, config.database.read_connections, &read),
+            replicas: Replicas::new(&replicas, config.database.read_connections, &read, shared.history.lineage()),
             search,
             pages: Pages::new(config.database.list_cache.as_usize()),
             source: Some(source),
@@ -200,7 +201,7 @@ fn index_in_database(
             Source::Postgres(_) => Spelling::Lexemes,
             _ => Spelling::Encoded,
         },
-        lineage: shared.lineage,
+        lineage: shared.history.lineage(),
         defaults: config.defaults,
         progress: shared.index.clone(),
         cold,
@@ -218,7 +219,7 @@ fn index_in_file(
 ) -> Result<Search, OpenError> {
     let around = indexer::Surroundings {
         directory: directory.clone(),
-        lineage: shared.lineage,
+        lineage: shared.history.lineage(),
         defaults: config.defaults,
         progress: shared.index.clone(),
         shared: shared.clone(),
@@ -236,7 +237,7 @@ async fn reader(cold: Option<Cold>, read: &DatabaseConnection) -> Reader {
 
 pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {
     Arc::new(Shared {
-        lineage: head.lineage(),
+        history: History::new(head.lineage(), head.row.stamp),
         stamp: AtomicI64::new(head.row.stamp),
         healthy: AtomicBool::new(true),
         closing: AtomicBool::new(false),

@@ -23,6 +23,7 @@ use super::messages::{ListRequest, MessagePage, Scope};
 use super::metrics as names;
 use super::replay::Position;
 use super::{Store, StoreError};
+use crate::mail::cursor::StreamCursor;
 use crate::mail::time::Timestamp;
 
 /// Pages that all nodes share.
@@ -137,16 +138,16 @@ impl Store {
         request: &ListRequest,
         render: impl Fn(&MessagePage) -> Bytes,
     ) -> Result<Bytes, StoreError> {
-        let shape = (request.limit, request.unread);
+        let (shape, lineage) = ((request.limit, request.unread), self.lineage());
         let (row, name) = match &request.scope {
             Scope::Mailbox(key) => match self.timely(self.mailbox_row(&self.inner.read, key)).await? {
                 Some(row) => {
-                    let name = self.name(&row, row.modseq, shape);
+                    let name = self.name(&row, row.modseq, shape, lineage);
                     (Some(row), name)
                 }
                 None => return Ok(render(&list::empty())),
             },
-            Scope::All => (None, all(self.stream_now().await?.stamp)),
+            Scope::All => (None, all(self.stream_now().await?)),
         };
         let (pages, now) = (&self.inner.pages, Timestamp(crate::clock::now_micros()));
         let of = (request.scope.clone(), shape);
@@ -168,11 +169,13 @@ impl Store {
         let rendered = Page { bytes: render(&page), until: page.until };
         // Under the name of what it is, which may be newer than what was looked for.
         let name = match (&row, page.position) {
-            (Some(row), Position::Mailbox(at)) if at.incarnation == columns::unsigned(row.incarnation) => {
-                self.name(row, columns::signed(at.modseq), shape)
+            (Some(row), Position::Mailbox(at))
+                if (at.lineage, at.incarnation) == (lineage, columns::unsigned(row.incarnation)) =>
+            {
+                self.name(row, columns::signed(at.modseq), shape, lineage)
             }
-            (None, Position::Stream(at)) => all(at.stamp),
-            // It lives again meanwhile.
+            (None, Position::Stream(at)) => all(at),
+            // It lives again meanwhile, or in another history.
             _ => return Ok(rendered.bytes),
         };
         if let Some(second) = second {
@@ -183,13 +186,13 @@ impl Store {
         Ok(bytes)
     }
 
-    fn name(&self, row: &mailbox::Model, modseq: i64, shape: Shape) -> String {
-        name(row, modseq, shape, self.inner.shared.lineage, &self.inner.defaults)
+    fn name(&self, row: &mailbox::Model, modseq: i64, shape: Shape, lineage: u32) -> String {
+        name(row, modseq, shape, lineage, &self.inner.defaults)
     }
 }
 
-fn all(stamp: i64) -> String {
-    format!("all-{stamp:x}")
+fn all(at: StreamCursor) -> String {
+    format!("all-{at}")
 }
 
 /// Everything that a page of this mailbox depends on.

@@ -6,7 +6,7 @@
 //! live, so that a busy replica is not taken for a dead one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use entity::{mailbox, meta};
@@ -15,8 +15,9 @@ use tokio::task::AbortHandle;
 
 use super::messages::Scope;
 use super::source::{self, Source};
-use super::{Store, StoreError, head, metrics as names, unavailable};
+use super::{Store, StoreError, head, history, metrics as names, unavailable};
 use crate::mail::address::MailboxKey;
+use crate::mail::cursor::StreamCursor;
 
 /// How often each is asked whether it lives.
 const PROBE: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ struct Replica {
     /// The connection of the watch.
     watched: DatabaseConnection,
     up: AtomicBool,
+    /// The history that it has.
+    lineage: AtomicU32,
 }
 
 /// Where a read goes.
@@ -50,7 +53,7 @@ pub struct Place(Option<Arc<Replica>>);
 impl Replicas {
     /// Connects when they are first used: one that is away at start is one that comes back later. How far they are behind
     /// `primary` is a metric and nothing else: each read looks for itself.
-    pub fn new(sources: &[Source], connections: u32, primary: &DatabaseConnection) -> Self {
+    pub fn new(sources: &[Source], connections: u32, primary: &DatabaseConnection, lineage: u32) -> Self {
         if sources.is_empty() {
             return Self::default();
         }
@@ -59,19 +62,23 @@ impl Replicas {
             .filter_map(|source| {
                 let db = source.reading_lazily(connections, PATIENCE)?;
                 let watched = source.reading_lazily(1, PATIENCE)?;
-                Some(Arc::new(Replica { name: source.to_string(), db, watched, up: AtomicBool::new(true) }))
+                let (name, up, lineage) = (source.to_string(), AtomicBool::new(true), AtomicU32::new(lineage));
+                Some(Arc::new(Replica { name, db, watched, up, lineage }))
             })
             .collect();
         let (watched, primary) = (all.clone(), primary.clone());
         let watch = tokio::spawn(async move {
             loop {
                 // First, so that what is committed meanwhile does not count as behind.
-                let ahead = stamp(&primary).await;
+                let ahead = present(&primary).await;
                 for replica in &watched {
-                    let has = stamp(&replica.watched).await;
+                    let has = present(&replica.watched).await;
                     replica.is(has.is_some());
+                    if let Some(has) = has {
+                        replica.lineage.store(has.lineage, Ordering::Relaxed);
+                    }
                     if let (Some(ahead), Some(has)) = (ahead, has) {
-                        replica.lags(ahead.saturating_sub(has).max(0));
+                        replica.lags(ahead.stamp.saturating_sub(has.stamp).max(0));
                     }
                 }
                 tokio::time::sleep(PROBE).await;
@@ -80,10 +87,13 @@ impl Replicas {
         Self { all, next: AtomicUsize::new(0), watch: Some(watch.abort_handle()) }
     }
 
-    /// Where to try, in this order: the next replica that lives, then the primary.
-    pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
+    /// Where to try, in this order: the next replica that lives in this history, then the primary. One that follows a server
+    /// which is not the primary any more has another.
+    pub fn places(&self, lineage: u32) -> impl Iterator<Item = Place> + use<> {
         let from = self.next.fetch_add(1, Ordering::Relaxed);
-        let living = |replica: &&Arc<Replica>| replica.up.load(Ordering::Relaxed);
+        let living = |replica: &&Arc<Replica>| {
+            replica.up.load(Ordering::Relaxed) && replica.lineage.load(Ordering::Relaxed) == lineage
+        };
         let replica =
             self.all.iter().cycle().skip(from % self.all.len().max(1)).take(self.all.len()).find(living).cloned();
         replica.map(|replica| Place(Some(replica))).into_iter().chain(std::iter::once(Place(None)))
@@ -109,10 +119,10 @@ impl Drop for Replicas {
     }
 }
 
-/// The last stamp that a server has, when it says so in time.
-async fn stamp(db: &DatabaseConnection) -> Option<i64> {
+/// Where the stream of a server stands, when it says so in time.
+async fn present(db: &DatabaseConnection) -> Option<StreamCursor> {
     let asked = tokio::time::timeout(PATIENCE, meta::Entity::find_by_id(1).one(db)).await;
-    asked.ok()?.ok()?.map(|row| row.stamp)
+    asked.ok()?.ok()?.map(|row| history::position(&row))
 }
 
 impl Replica {
@@ -154,7 +164,7 @@ impl Store {
         read: impl AsyncFn(&Place) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut result = Err(StoreError::Unavailable("there is no database".into()));
-        for place in self.inner.replicas.places() {
+        for place in self.inner.replicas.places(self.lineage()) {
             result = self.in_time(read(&place)).await;
             if !place.failed(&result) {
                 break;
@@ -244,11 +254,12 @@ mod tests {
 
     fn replica(name: &str) -> Arc<Replica> {
         let db = DatabaseConnection::default();
-        Arc::new(Replica { name: name.to_owned(), watched: db.clone(), db, up: AtomicBool::new(true) })
+        let (up, lineage) = (AtomicBool::new(true), AtomicU32::new(5));
+        Arc::new(Replica { name: name.to_owned(), watched: db.clone(), db, up, lineage })
     }
 
     fn order(replicas: &Replicas) -> Vec<String> {
-        replicas.places().map(|place| place.0.map_or("primary".to_owned(), |replica| replica.name.clone())).collect()
+        replicas.places(5).map(|place| place.0.map_or("primary".to_owned(), |replica| replica.name.clone())).collect()
     }
 
     #[test]
@@ -256,11 +267,13 @@ mod tests {
         let replicas = Replicas { all: vec![replica("a"), replica("b")], next: AtomicUsize::new(0), watch: None };
         assert_eq!(order(&replicas), ["a", "primary"]);
         assert_eq!(order(&replicas), ["b", "primary"]);
-        let place = replicas.places().next().unwrap();
+        let place = replicas.places(5).next().unwrap();
         assert!(place.failed::<()>(&Err(StoreError::Unavailable("gone".into()))));
         assert_eq!(order(&replicas), ["b", "primary"], "one read that failed says little");
         replicas.all[0].is(false);
         assert_eq!([order(&replicas), order(&replicas)], [["b", "primary"], ["b", "primary"]]);
+        replicas.all[1].lineage.store(4, Ordering::Relaxed);
+        assert_eq!(order(&replicas), ["primary"], "it has another history");
         assert!(!place.failed::<()>(&Err(StoreError::NotFound)));
         assert_eq!(order(&Replicas::default()), ["primary"]);
         assert!(!Place(None).failed::<()>(&Err(StoreError::Unavailable("the primary".into()))));

@@ -40,11 +40,14 @@ const MARIADB: [&str; 2] = [
 ];
 
 /// A statement that is prepared on the connections of a writer on PostgreSQL, so that a commit is one message without being
-/// planned each time: (number of events, mark, events).
+/// planned each time: (number of events, mark, events, and what the node knows: lineage, stamp, stamp of a commit, its mark). The
+/// mark is put twice, which fails, where the database does not have what is known ([`super::history`]).
 pub(super) const COMMITTING: &str = "mailroom_commit";
-const COMMIT: &str = "PREPARE mailroom_commit (bigint, uuid, bytea) AS \
-    WITH taken AS (UPDATE meta SET stamp = stamp + $1 WHERE id = 1 RETURNING stamp) \
-    INSERT INTO commits (batch, last, events) SELECT $2, stamp, $3 FROM taken";
+const COMMIT: &str = "PREPARE mailroom_commit (bigint, uuid, bytea, bigint, bigint, bigint, uuid) AS \
+    WITH taken AS (UPDATE meta SET stamp = stamp + $1 WHERE id = 1 RETURNING stamp, lineage, restored, stream_floor) \
+    INSERT INTO commits (batch, last, events) SELECT $2, CASE WHEN $1 > 0 THEN stamp END, $3 \
+    FROM taken, generate_series(1, 2) turn WHERE turn = 1 OR lineage <> $4 OR restored OR stamp < $5 + $1 \
+    OR (stream_floor < $6 AND NOT EXISTS (SELECT 1 FROM commits known WHERE known.batch = $7))";
 /// A writer's plans are kept for as long as its connection lives, and may be made when there is hardly a row: whatever it
 /// looks for it finds by an index.
 const PLANS: [(&str, &str); 5] = [

@@ -76,6 +76,13 @@ impl TokenCache {
         inner.opens.insert(hash, Opens { life, expires_at, since: Instant::now() });
     }
 
+    /// Forgets everything, and what is being read.
+    pub fn clear(&self) {
+        let mut inner = self.0.lock();
+        inner.ended += 1;
+        inner.opens.clear();
+    }
+
     /// Forgets the mailboxes that these events end.
     pub fn ended<'a>(&self, events: impl Iterator<Item = &'a Announced>) {
         let ended: HashSet<_> = events
@@ -132,6 +139,16 @@ mod tests {
         cache.ended([deleted("a@x")].iter());
         cache.keep(mark, [1; 32], life("a@x"), None);
         assert!(cache.get(&[1; 32], NOW).is_err());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_read_again() {
+        let cache = TokenCache::default();
+        keep(&cache, 1, "a@x", None);
+        let mark = cache.get(&[2; 32], NOW).unwrap_err();
+        cache.clear();
+        cache.keep(mark, [2; 32], life("b@x"), None);
+        assert!(cache.get(&[1; 32], NOW).is_err() && cache.get(&[2; 32], NOW).is_err());
     }
 
     #[test]

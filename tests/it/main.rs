@@ -40,6 +40,7 @@ mod servers;
 mod slow;
 mod smtp_dialogues;
 mod sockets;
+mod standby;
 mod stopped;
 mod store_suite;
 mod support;

@@ -22,6 +22,11 @@ pub struct Batch {
     /// The sender could not publish some messages of this shard: what they said is in the database.
     #[prost(bool, tag = "5")]
     pub lost: bool,
+    /// The stamp of one of the events, and the mark of its commit in the database; empty where there is none.
+    #[prost(int64, tag = "6")]
+    pub marked: i64,
+    #[prost(bytes = "vec", tag = "7")]
+    pub mark: Vec<u8>,
 }
 
 /// One event. Without a kind it is a hint: the mailbox is at least there.

@@ -66,8 +66,8 @@ impl Skip {
 #[must_use]
 pub fn encode(node: u64, events: &[&Announced]) -> Vec<(Vec<u8>, usize)> {
     let Some(first) = events.first() else { return Vec::new() };
-    let empty = || Batch { version: VERSION, node, lineage: first.stream.lineage, ..Batch::default() };
-    let (mut messages, mut batch, mut size, mut hints) = (Vec::new(), empty(), 0, 0);
+    let empty = |lineage: u32| Batch { version: VERSION, node, lineage, ..Batch::default() };
+    let (mut messages, mut batch, mut size, mut hints) = (Vec::new(), empty(first.stream.lineage), 0, 0);
     for event in events {
         let mut sent = sent(event);
         let mut length = sent.encoded_len();
@@ -76,12 +76,16 @@ pub fn encode(node: u64, events: &[&Announced]) -> Vec<(Vec<u8>, usize)> {
             length = sent.encoded_len();
             hints += 1;
         }
-        if size + length > FULL && !batch.events.is_empty() {
-            let full = std::mem::replace(&mut batch, empty());
+        let lineage = event.stream.lineage;
+        if (size + length > FULL && !batch.events.is_empty()) || batch.lineage != lineage {
+            let full = std::mem::replace(&mut batch, empty(lineage));
             messages.push((full.encode_to_vec(), std::mem::take(&mut hints)));
             size = 0;
         }
         size += length;
+        if let Some(mark) = event.batch.filter(|_| event.stream.stamp > batch.marked) {
+            (batch.marked, batch.mark) = (event.stream.stamp, mark.into_bytes().to_vec());
+        }
         batch.events.push(sent);
     }
     messages.push((batch.encode_to_vec(), hints));
@@ -107,6 +111,7 @@ pub fn decode(node: u64, bytes: &[u8]) -> Result<Told, Skip> {
         return Err(Skip::Own);
     }
     let mut told = Told { lost: batch.lost, ..Told::default() };
+    let mark = uuid::Uuid::from_slice(&batch.mark).ok();
     for sent in batch.events {
         let mailbox = MailboxKey::from_stored(&sent.mailbox);
         let cursor = Cursor { lineage: batch.lineage, incarnation: sent.incarnation, modseq: sent.modseq };
@@ -114,7 +119,9 @@ pub fn decode(node: u64, bytes: &[u8]) -> Result<Told, Skip> {
         match sent.kind.and_then(|kind| event(kind, &mailbox, cursor)) {
             Some(event) => {
                 let text = sent.text.map(Into::into);
-                told.events.push(Arc::new(Announced::new(mailbox, cursor, stream, event, text)));
+                let mut announced = Announced::new(mailbox, cursor, stream, event, text);
+                announced.batch = mark.filter(|_| stream.stamp == batch.marked);
+                told.events.push(Arc::new(announced));
             }
             None => told.hints.push(Hint { mailbox, cursor, stream }),
         }
@@ -321,6 +328,24 @@ mod tests {
         let read: Vec<_> = messages.iter().flat_map(|(bytes, ..)| decode(OTHER, bytes).unwrap().events).collect();
         assert_eq!(read.len(), many.len());
         read.iter().zip(&many).for_each(|(read, sent)| same(read, sent));
+    }
+
+    #[test]
+    fn a_message_is_of_one_history_and_has_the_mark_of_its_last_commit() {
+        let mut events = samples();
+        for (n, event) in (1_u128..).zip(&mut events) {
+            event.batch = Some(uuid::Uuid::from_u128(n / 2));
+        }
+        events[3].stream.lineage = 8;
+        events[3].cursor.lineage = 8;
+        events[4].stream.lineage = 8;
+        events[4].batch = None;
+        let messages = encode(NODE, &events.iter().collect::<Vec<_>>());
+        let read = |n: usize| decode(OTHER, &messages[n].0).unwrap().events;
+        let marks = |n: usize| read(n).iter().map(|event| event.batch.map(|mark| mark.as_u128())).collect::<Vec<_>>();
+        assert_eq!((messages.len(), marks(0), marks(1)), (2, vec![None, None, Some(1)], vec![Some(2), None]));
+        assert!(read(0).iter().all(|event| event.stream.lineage == 7));
+        assert!(read(1).iter().all(|event| event.stream.lineage == 8));
     }
 
     #[test]

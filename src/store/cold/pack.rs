@@ -29,7 +29,7 @@ impl Pass<'_> {
     pub(super) async fn begin(&self) -> Result<Pack, StoreError> {
         self.hold().await?;
         let now = crate::clock::now_micros();
-        let name = format!("{:08x}/{}.mail", self.store.inner.shared.lineage, Uuid::now_v7());
+        let name = format!("{:08x}/{}.mail", self.store.lineage(), Uuid::now_v7());
         let begin = Change::Begin { name: name.clone() };
         let number = self.ask(begin).await?;
         self.fault(Fault::ColdBegun)?;

@@ -55,7 +55,7 @@ impl Pass<'_> {
 
     /// Whether this history made it.
     fn made(&self, row: &object::Model) -> bool {
-        row.lineage == i64::from(self.store.inner.shared.lineage)
+        row.lineage == i64::from(self.store.lineage())
     }
 
     /// Marks those of which nothing is needed, removes those that were marked long enough ago.

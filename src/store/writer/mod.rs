@@ -20,6 +20,7 @@ pub mod rows;
 pub mod segments;
 pub mod server;
 pub mod statements;
+pub mod table;
 pub mod transaction;
 
 use std::convert::Infallible;
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cache::ListCache;
 use super::config::Defaults;
 use super::faults::Faults;
+use super::history::History;
 use super::incoming::{Announce, Incoming, WriteFailed};
 use super::metrics as names;
 use super::search::Progress;
@@ -61,7 +63,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What the writer and everyone else see of each other.
 #[derive(Debug)]
 pub struct Shared {
-    pub lineage: u32,
+    pub history: History,
     /// Stamp of the last commit that was announced.
     pub stamp: AtomicI64,
     pub healthy: AtomicBool,

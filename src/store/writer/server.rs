@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entity::{body, commit, mailbox, message, meta};
+use entity::{commit, mailbox, message, meta};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
@@ -26,21 +26,21 @@ use super::plan::Delivery;
 use super::removal::Old;
 use super::repeats::Repeats;
 use super::requests::Request;
-use super::statements::{self, chunks};
+use super::statements;
+use super::table;
 use super::transaction::{Failure, InFlight};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
 use crate::store::columns::{self, signed};
 use crate::store::faults::Fault;
+use crate::store::history::{self, Belief};
 use crate::store::incoming::Part;
 use crate::store::messages::BodyLocation;
 use crate::store::source::COMMITTING;
-use crate::store::{StoreError, metrics as names, trouble};
+use crate::store::trouble;
 
 /// Numbers for mailboxes that a writer takes at once.
 const NUMBERS: i64 = 10_000;
-/// Bytes of bodies in one statement; a larger one goes alone.
-const STATEMENT: usize = 4 << 20;
 /// Marks removed in one step.
 const STEP: u64 = 500;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -62,13 +62,15 @@ pub struct Server {
     last: Option<i64>,
     /// The transaction that the message of the last commit has opened; nothing was done in it.
     opened: Option<DatabaseTransaction>,
+    /// A commit found that the database is not as it is believed to be.
+    doubts: bool,
 }
 
 impl Server {
     /// One for each writer of a node.
     pub fn new() -> Self {
         let (ended, gone) = (HashMap::new(), Vec::new());
-        Self { numbers: 0..0, ended, stream: 0, gone, batch: None, last: None, opened: None }
+        Self { numbers: 0..0, ended, stream: 0, gone, batch: None, last: None, opened: None, doubts: false }
     }
 
     fn begin(&mut self) {
@@ -88,23 +90,13 @@ impl Ground for Server {
         let tx = writer.begin(parts().count()).await?;
         let repeats = Repeats::find::<Self, _>(&tx, deliveries).await?;
         let new = deliveries.iter().enumerate().filter(|(index, _)| !repeats.is_repeat(*index));
-        put_bodies(&tx, new.map(|(_, delivery)| delivery)).await?;
+        table::put(&tx, new.map(|(_, delivery)| delivery)).await?;
         writer.load(&tx, parts().map(|part| &part.mailbox)).await?;
         let place = |delivery: &Delivery, _: &[Part], _: &mut Vec<u8>| {
             Some(BodyLocation { segment: 0, offset: 0, length: signed(delivery.body.bytes.len() as u64) })
         };
         let plan = writer.plan((deliveries, &repeats), place, now);
-        for ids in chunks(&plan.refused) {
-            body::Entity::delete_many().filter(body::Column::Id.is_in(ids.to_vec())).exec(&tx).await?;
-        }
-        for (id, mailboxes) in plan.fewer {
-            let mailboxes = i32::try_from(mailboxes).unwrap_or(i32::MAX);
-            body::Entity::update_many()
-                .col_expr(body::Column::Mailboxes, Expr::value(mailboxes))
-                .filter(body::Column::Id.eq(id))
-                .exec(&tx)
-                .await?;
-        }
+        table::correct(&tx, &plan.refused, plan.fewer).await?;
         statements::insert::<message::Entity, _>(&tx, plan.rows).await?;
         for key in plan.over {
             writer.drop_oldest(&tx, &key).await?;
@@ -125,7 +117,7 @@ impl Ground for Server {
             Request::Move(_, reply) => writer.in_flight.reply(reply, Ok(())),
             Request::DropDead(reply) => writer.in_flight.reply(reply, Ok(0)),
             Request::Probe(size, reply) => {
-                let room = try_body(tx, *size).await?;
+                let room = table::probe(tx, *size).await?;
                 writer.in_flight.reply(reply, room);
             }
             _ => {}
@@ -134,15 +126,26 @@ impl Ground for Server {
     }
 
     async fn commit(writer: &mut Writer<Self>, tx: DatabaseTransaction) -> Result<(), Failure> {
-        release_bodies(&tx, std::mem::take(&mut writer.ground.gone)).await?;
+        table::release(&tx, std::mem::take(&mut writer.ground.gone)).await?;
         assert!(!writer.faults.take(Fault::PanicBeforeCommit), "asked to panic before the commit");
         if writer.faults.take(Fault::Commit) {
             return Err(DbErr::Custom("asked to fail the commit".into()).into());
         }
+        let belief = writer.shared.history.belief();
+        if belief.lineage != writer.head.lineage() {
+            return Err(Failure::History);
+        }
         let batch = Uuid::now_v7();
-        let text = commit_text(tx.get_database_backend(), batch, &writer.in_flight.places);
+        let text = commit_text(tx.get_database_backend(), batch, &writer.in_flight.places, &belief);
         writer.ground.batch = Some(batch);
-        tx.execute_unprepared(&text).await?;
+        match tx.execute_unprepared(&text).await {
+            // Nobody else has this mark: it was put twice.
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+                writer.ground.doubts = true;
+                return Err(Failure::History);
+            }
+            done => done?,
+        };
         writer.ground.last = last_of(&tx, batch).await?;
         assert!(!writer.faults.take(Fault::PanicAfterCommit), "asked to panic after the commit");
         if writer.faults.take(Fault::CommitUnknown) {
@@ -171,16 +174,24 @@ impl Ground for Server {
     }
 
     fn repeats(failure: &Failure) -> bool {
-        matches!(failure, Failure::Database(error) if trouble::is_conflict(error))
+        match failure {
+            Failure::Database(error) => trouble::is_conflict(error),
+            other => matches!(other, Failure::History),
+        }
     }
 
     fn settled(writer: &mut Writer<Self>, done: &mut InFlight) -> i64 {
         let last = writer.ground.last.unwrap_or(0);
         let first = last - signed(done.events.len() as u64);
+        let batch = writer.ground.batch;
         for (stamp, event) in (first + 1..).zip(&mut done.events) {
             if let Some(event) = Arc::get_mut(event) {
                 event.stream = StreamCursor { stamp, ..event.stream };
+                event.batch = batch;
             }
+        }
+        if last > 0 {
+            writer.shared.history.saw(StreamCursor { lineage: writer.head.lineage(), stamp: last }, batch);
         }
         last
     }
@@ -253,6 +264,7 @@ impl Writer<Server> {
         let opened = self.ground.opened.take();
         self.ground.begin();
         self.mailboxes.forget();
+        self.believe().await?;
         self.number(mailboxes).await?;
         match opened {
             Some(tx) if !self.faults.lasts(Fault::Away) => Ok(tx),
@@ -275,6 +287,22 @@ impl Writer<Server> {
         self.ground.numbers = row.next_mailbox - wanted..row.next_mailbox;
         // No other writer has this lot of numbers.
         self.head.writer = Some(row.next_mailbox / NUMBERS);
+        Ok(())
+    }
+
+    /// Goes over to the history that this node believes in, after a doubt to the one that the database has.
+    async fn believe(&mut self) -> Result<(), DbErr> {
+        let shared = Arc::clone(&self.shared);
+        if self.ground.doubts {
+            shared.settle(&self.db).await?;
+            self.ground.doubts = false;
+        }
+        let lineage = shared.history.lineage();
+        if lineage != self.head.lineage() {
+            self.head.row.lineage = i64::from(lineage);
+            // They may be given again, or were never.
+            self.ground.numbers = 0..0;
+        }
         Ok(())
     }
 
@@ -315,27 +343,28 @@ async fn last_of<C: ConnectionTrait>(db: &C, batch: Uuid) -> Result<Option<i64>,
 }
 
 /// Takes the next stamps, leaves the mark, commits, and opens an empty transaction, which the driver believes this one to be.
-fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)]) -> String {
-    let batch = match backend {
-        DbBackend::Postgres => format!("'{batch}'"),
-        _ => format!("X'{}'", batch.simple()),
-    };
-    if places.is_empty() {
-        return format!("INSERT INTO commits (batch, events) VALUES ({batch}, ''); COMMIT; BEGIN");
-    }
+/// The mark is put twice, which fails, where the database is not as it is believed to be: in the same message, and under the
+/// lock of the row that a new history begins with.
+fn commit_text(backend: DbBackend, batch: Uuid, places: &[(i64, i64)], belief: &Belief) -> String {
+    let batch = history::uuid(backend, batch);
     let events: String = places.iter().map(|(mailbox, modseq)| format!("{mailbox:016x}{modseq:016x}")).collect();
     let events = match backend {
+        _ if places.is_empty() => "''".to_owned(),
         DbBackend::Postgres => format!("'\\x{events}'"),
         _ => format!("X'{events}'"),
     };
     if backend == DbBackend::Postgres {
-        return format!("EXECUTE {COMMITTING}({}, {batch}, {events}); COMMIT; BEGIN", places.len());
+        let (count, known) = (places.len(), belief.arguments());
+        return format!("EXECUTE {COMMITTING}({count}, {batch}, {events}, {known}); COMMIT; BEGIN");
     }
+    let last = if places.is_empty() { "NULL" } else { "stamp" };
     format!(
-        "UPDATE meta SET stamp = stamp + {} WHERE id = 1; \
-         INSERT INTO commits (batch, last, events) SELECT {batch}, stamp, {events} FROM meta WHERE id = 1; \
+        "UPDATE meta SET stamp = stamp + {count} WHERE id = 1; \
+         INSERT INTO commits (batch, last, events) SELECT {batch}, {last}, {events} \
+         FROM meta, (SELECT 1 AS turn UNION ALL SELECT 2) turns WHERE id = 1 AND (turn = 1 OR {doubt}); \
          COMMIT; BEGIN",
-        places.len()
+        count = places.len(),
+        doubt = belief.doubt(places.len()),
     )
 }
 
@@ -345,82 +374,10 @@ pub fn first_of(micros: i64) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
-async fn put_bodies<'a, C: ConnectionTrait>(
-    db: &C,
-    deliveries: impl Iterator<Item = &'a Delivery>,
-) -> Result<(), DbErr> {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    for delivery in deliveries {
-        let size = delivery.body.bytes.len();
-        if bytes + size > STATEMENT {
-            statements::insert::<body::Entity, _>(db, std::mem::take(&mut rows)).await?;
-            bytes = 0;
-        }
-        bytes += size;
-        metrics::counter!(names::BYTES).increment(size as u64);
-        rows.push(body::Model {
-            id: delivery.id.0,
-            compressed: delivery.body.compressed,
-            size: signed(delivery.body.size),
-            mailboxes: i32::try_from(delivery.parts.len()).unwrap_or(i32::MAX),
-            contents: delivery.body.bytes.clone(),
-            object: None,
-            object_offset: None,
-            object_length: None,
-        });
-    }
-    statements::insert::<body::Entity, _>(db, rows).await
-}
-
-/// Writes a body of `size` bytes, such as no engine makes smaller, and takes it back: what else is in the transaction goes on.
-async fn try_body(tx: &DatabaseTransaction, size: usize) -> Result<Result<(), StoreError>, Failure> {
-    let mut contents = vec![0; size];
-    rand::fill(&mut contents[..]);
-    let point = tx.begin().await?;
-    let row = body::Model {
-        id: Uuid::now_v7(),
-        compressed: false,
-        size: signed(size as u64),
-        mailboxes: 1,
-        contents,
-        object: None,
-        object_offset: None,
-        object_length: None,
-    };
-    let written = statements::insert::<body::Entity, _>(&point, vec![row]).await;
-    point.rollback().await?;
-    Ok(written.map_err(|error| match trouble::is_full(&error) {
-        true => StoreError::NoSpace,
-        false => StoreError::Unavailable(error.to_string()),
-    }))
-}
-
-/// Takes one mailbox from each of these bodies, and those away that no mailbox has any more.
-async fn release_bodies<C: ConnectionTrait>(db: &C, mut gone: Vec<Uuid>) -> Result<(), DbErr> {
-    use body::Column;
-    while !gone.is_empty() {
-        gone.sort_unstable();
-        let (mut once, mut again) = (Vec::new(), Vec::new());
-        for id in gone {
-            if once.last() == Some(&id) { again.push(id) } else { once.push(id) }
-        }
-        for ids in chunks(&once) {
-            let all = || Column::Id.is_in(ids.to_vec());
-            body::Entity::update_many()
-                .col_expr(Column::Mailboxes, Expr::col(Column::Mailboxes).sub(1))
-                .filter(all())
-                .exec(db)
-                .await?;
-            body::Entity::delete_many().filter(all()).filter(Column::Mailboxes.lte(0)).exec(db).await?;
-        }
-        gone = again;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::history::Mark;
 
     #[test]
     fn a_mark_lies_between_the_moments_beside_it() {
@@ -432,14 +389,22 @@ mod tests {
     #[test]
     fn the_commit_is_one_text() {
         let batch = Uuid::from_u128(0x0123);
-        let text = commit_text(DbBackend::Postgres, batch, &[(1, 2), (0x10, 0xff)]);
+        let belief = Belief { lineage: 9, stamp: 40, mark: None };
+        let text = commit_text(DbBackend::Postgres, batch, &[(1, 2), (0x10, 0xff)], &belief);
         assert!(text.starts_with("EXECUTE mailroom_commit(2, '00000000-0000-0000-0000-000000000123', "), "{text}");
         assert!(
-            text.contains(r"'\x0000000000000001000000000000000200000000000000100000000000000ff'")
-                || text.contains("00ff'"),
+            text.contains(r"'\x000000000000000100000000000000020000000000000010")
+                && text.contains("00ff', 9, 40, 0, NULL)"),
             "{text}"
         );
         assert!(text.ends_with("COMMIT; BEGIN"));
-        assert!(commit_text(DbBackend::MySql, batch, &[]).contains("X'00000000000000000000000000000123'"));
+        let text = commit_text(DbBackend::MySql, batch, &[(1, 2), (0x10, 0xff)], &belief);
+        assert!(text.contains("(turn = 1 OR lineage <> 9 OR restored OR stamp < 42)"), "{text}");
+        let belief = Belief { mark: Some(Mark { stamp: 38, batch }), ..belief };
+        let text = commit_text(DbBackend::MySql, batch, &[], &belief);
+        assert!(text.contains("SELECT X'00000000000000000000000000000123', NULL, '' FROM meta"), "{text}");
+        assert!(text.contains("stamp < 40 OR (stream_floor < 38 AND NOT EXISTS"), "{text}");
+        let text = commit_text(DbBackend::Postgres, batch, &[], &belief);
+        assert!(text.contains("'', 9, 40, 38, '00000000-0000-0000-0000-000000000123')"), "{text}");
     }
 }

@@ -72,6 +72,8 @@ pub enum Failure {
     Sync(std::io::Error),
     #[error("the database did not answer within {0:?}")]
     Late(std::time::Duration),
+    #[error("the database has another history than this node believes")]
+    History,
 }
 
 impl Failure {
@@ -79,7 +81,7 @@ impl Failure {
     pub fn no_space(&self) -> bool {
         match self {
             Self::Database(error) => trouble::is_full(error),
-            Self::Late(_) => false,
+            Self::Late(_) | Self::History => false,
             Self::Bodies(error) | Self::Sync(error) => {
                 matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
             }

@@ -5,6 +5,7 @@ mod basics;
 mod cache;
 mod contents;
 mod failures;
+mod history;
 mod nodes;
 mod outages;
 mod promised;
@@ -44,6 +45,13 @@ macro_rules! on_servers {
 }
 
 on_servers! {
+    history:
+        a_commit_finds_that_the_database_went_back
+        a_look_finds_what_is_lost_although_others_went_on
+        numbers_and_lives_are_not_given_twice
+        a_backup_that_is_restored_under_running_nodes_begins_a_new_history
+        marks_that_were_forgotten_are_not_lost
+        searches_find_what_comes_in_a_new_history;
     nodes:
         two_nodes_write_to_the_same_mailboxes_at_once
         two_nodes_expire_at_once_and_each_message_goes_once

@@ -9,6 +9,7 @@ pub mod server;
 pub mod servers;
 pub mod smtp;
 pub mod socket;
+pub mod switch;
 
 pub use api::Api;
 pub use process::Process;

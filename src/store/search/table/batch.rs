@@ -51,16 +51,17 @@ pub struct Done {
     pub head: bool,
 }
 
-/// Takes in up to `most` events after the position of `state`, which moves on.
+/// Takes in up to `most` events after the position of `state`, which moves on. The stream was seen to stand at `stamp`.
 pub async fn follow(
     tx: &DatabaseTransaction,
     maker: &mut Maker,
     state: &mut State,
-    most: usize,
+    (stamp, most): (i64, usize),
 ) -> Result<Done, DbErr> {
     let (places, head) = stream::after(tx, state.position, most).await?;
     let mut done = Done { events: places.len(), head, ..Done::default() };
-    let Some(mut end) = places.last().map(|place| place.stamp) else { return Ok(done) };
+    // A new history begins far above the last event before it.
+    let mut end = places.last().map_or(stamp, |place| if head { stamp.max(place.stamp) } else { place.stamp });
     let (mut arrivals, mut bytes) = (Vec::new(), 0);
     // As they lie in the table: the stream has them with stamps of its own, lists with the ones they were planned with.
     let rows = stream::originals(tx, &places).await?;

@@ -130,7 +130,7 @@ impl Indexer {
             tx.commit().await?;
             return Ok(Next::On);
         }
-        let done = self.take_in(&tx, &mut state).await?;
+        let done = self.take_in(&tx, &mut state, head.stamp).await?;
         state.write(&tx).await?;
         tx.commit().await?;
         words::settle(db).await?;
@@ -144,9 +144,9 @@ impl Indexer {
         Ok(Next::On)
     }
 
-    async fn take_in(&mut self, tx: &DatabaseTransaction, state: &mut State) -> Result<Done, DbErr> {
+    async fn take_in(&mut self, tx: &DatabaseTransaction, state: &mut State, stamp: i64) -> Result<Done, DbErr> {
         let most = self.pace.most;
-        let mut done = batch::follow(tx, &mut self.maker, state, most).await?;
+        let mut done = batch::follow(tx, &mut self.maker, state, (stamp, most)).await?;
         if state.walk.is_some() {
             // Both go on: who follows only, or walks only, would never come to the end.
             let walked = batch::walk(tx, &mut self.maker, state, most).await?;
