@@ -103,7 +103,7 @@ impl Cluster {
             every: config.reconcile.0,
             now: Arc::clone(&self.ear.compare),
         };
-        let turns = turns(store.clone(), self.announcer.clone());
+        let turns = turns(store.clone(), self.announcer.clone(), Arc::clone(&self.ear.compare));
         let (run, handle) = abortable(async move { tokio::join!(reconcile.run(), turns) });
         if store.is_shared() {
             actix::spawn(run);
@@ -112,11 +112,13 @@ impl Cluster {
     }
 }
 
-/// Tells everyone here when the database has another history, for as long as the store is there.
-async fn turns(store: Store, announcer: Announcer) {
+/// When the database has another history nothing is believed that was known of mailboxes, and everyone who follows one is
+/// compared at once; for as long as the store is there.
+async fn turns(store: Store, announcer: Announcer, compare: Arc<Notify>) {
     let mut histories = store.histories();
     while histories.changed().await.is_ok() {
-        announcer.turned(store.stream_head().stamp).await;
+        announcer.map.invalidate_all();
+        compare.notify_one();
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use actix::dev::SendError;
 use parking_lot::{Mutex, RwLock};
@@ -109,18 +108,6 @@ impl Announcer {
                 let _ = entry.addr.try_send(Tidy);
             }
         });
-    }
-
-    /// The database has another history: everyone who follows something reads where that stands, some at a time.
-    pub async fn turned(&self, stamp: i64) {
-        /// About 5,000 a second.
-        const LOT: usize = 250;
-        const PAUSE: Duration = Duration::from_millis(50);
-        self.ahead(stamp);
-        for lot in self.map.keys().chunks(LOT) {
-            lot.iter().for_each(|key| self.look(key));
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 
     /// The stream has reached this stamp.

@@ -178,12 +178,6 @@ impl Map {
         all
     }
 
-    /// All mailboxes with an actor.
-    #[must_use]
-    pub fn keys(&self) -> Vec<MailboxKey> {
-        self.shards.iter().flat_map(|shard| shard.read().keys().cloned().collect::<Vec<_>>()).collect()
-    }
-
     /// Whether any mailbox has subscribers.
     #[must_use]
     pub fn is_followed(&self) -> bool {
@@ -194,6 +188,13 @@ impl Map {
     /// What was known of the mailbox holds no longer: the next who asks looks it up.
     pub fn invalidate(&self, key: &MailboxKey) {
         self.with(key, |entry| entry.shared.valid_until.store(0, Ordering::SeqCst));
+    }
+
+    /// As [`Map::invalidate`], of all mailboxes.
+    pub fn invalidate_all(&self) {
+        for shard in &self.shards {
+            shard.read().values().for_each(|entry| entry.shared.valid_until.store(0, Ordering::SeqCst));
+        }
     }
 
     pub(super) fn insert(&self, key: MailboxKey, entry: Entry) {

@@ -25,6 +25,9 @@ const KEYS: usize = 300;
 const ON_THE_WAY: Duration = Duration::from_millis(50);
 /// Between comparisons without a bus.
 const ALONE: Duration = Duration::from_secs(1);
+/// So many are told at once to read, and then after a pause as many more: not all wait for the database together.
+const LOT: u64 = 250;
+const BETWEEN: Duration = Duration::from_millis(50);
 /// A comparison takes at most this part of the time: with very many mailboxes and a slow database they are rarer.
 const SHARE: u32 = 4;
 
@@ -97,16 +100,19 @@ impl Reconcile {
         }
         tokio::time::sleep(ON_THE_WAY).await;
         let mut found = 0;
+        if stream_behind() {
+            self.announcer.ahead(stamp);
+            found += 1;
+        }
         for (key, shared, row) in suspects {
             if is_behind(shared, row) {
                 self.announcer.look(key);
                 found += 1;
+                if found % LOT == 0 {
+                    tokio::time::sleep(BETWEEN).await;
+                }
             }
             shared.compared_at.store(stamp, Ordering::SeqCst);
-        }
-        if stream_behind() {
-            self.announcer.ahead(stamp);
-            found += 1;
         }
         Ok(found)
     }
