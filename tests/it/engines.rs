@@ -134,6 +134,8 @@ async fn what_the_servers_own_tools_copy_is_whole() {
         assert_eq!(copied.messages, 41);
         assert_ne!(copied.cursor.lineage, before.lineage);
         store.close().await;
+        let done = mailroom(&["check"], &config.database.url);
+        assert!(done.status.success() && said(&done).contains("50 of 50 messages are whole"), "{}", said(&done));
     }
 }
 
