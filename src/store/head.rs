@@ -10,7 +10,7 @@ use sea_orm::{
 use super::config::{Config, Defaults};
 use super::history::{self, Belief};
 use super::writer::transaction::Head;
-use super::{columns, secret};
+use super::{columns, schema, secret};
 
 /// The row; none in a database that no store was opened in.
 pub async fn find<C: ConnectionTrait>(db: &C) -> Result<Option<meta::Model>, DbErr> {
@@ -45,7 +45,7 @@ pub async fn last_commit(db: &DatabaseConnection, row: &meta::Model) -> Result<i
 
 /// Migrates and reads the head. A new database, and one restored from a backup, takes a new lineage.
 pub async fn prepare(db: &DatabaseConnection, config: &Config) -> Result<Head, DbErr> {
-    let newer = migration::up(db).await?;
+    let newer = schema::prepare(db).await?;
     if !newer.is_empty() {
         tracing::info!(?newer, "a newer version has prepared the database; this one goes on beside it");
     }

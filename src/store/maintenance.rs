@@ -8,7 +8,7 @@ use super::alone::{Purpose, locked};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::source::Source;
-use super::{Store, connect};
+use super::{Store, connect, schema};
 
 /// How a database was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Store {
         if let Some(source) = Source::server(&config.database.url).map_err(OpenError::Url)? {
             let error = |error| OpenError::Server { place: source.to_string(), error };
             let db = source.session().await.map_err(error)?;
-            let newer = locked(&db, Purpose::Open, migration::up(&db)).await.map_err(error)?;
+            let newer = locked(&db, Purpose::Open, schema::prepare(&db)).await.map_err(error)?;
             db.close().await.map_err(error)?;
             return Ok((source.to_string(), newer));
         }
@@ -38,7 +38,7 @@ impl Store {
         let _lock = directory.claim()?;
         let error = |error| OpenError::Database { path: directory.database.clone(), error };
         let db = connect::writing(&directory.database).await.map_err(error)?;
-        let newer = migration::up(&db).await.map_err(error)?;
+        let newer = schema::prepare(&db).await.map_err(error)?;
         db.close().await.map_err(error)?;
         Ok((directory.database.display().to_string(), newer))
     }

@@ -42,6 +42,7 @@ mod parameters;
 mod recent;
 pub mod replay;
 pub(crate) mod replicas;
+mod schema;
 pub mod search;
 mod secret;
 pub(crate) mod source;

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use entity::{change, commit, message};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 
 use super::events::Row;
@@ -112,7 +112,7 @@ pub async fn originals(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec
             found.insert((row.mailbox_id, row.uid), Row::Arrival(row));
         }
         let backend = tx.get_database_backend();
-        let text = joined(backend, "changes", "modseq", places.len());
+        let text = joined(backend, &columns::<change::Entity>(backend), "changes", "modseq", places.len());
         let changes =
             change::Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, text, values(places)));
         for row in changes.all(tx).await? {
@@ -128,7 +128,7 @@ pub async fn messages(tx: &DatabaseTransaction, places: &[Place]) -> Result<Vec<
     let backend = tx.get_database_backend();
     let mut found = Vec::with_capacity(places.len());
     for places in chunks(places) {
-        let text = joined(backend, "messages", "uid", places.len());
+        let text = joined(backend, &columns::<message::Entity>(backend), "messages", "uid", places.len());
         let statement = Statement::from_sql_and_values(backend, text, values(places));
         found.extend(message::Entity::find().from_raw_sql(statement).all(tx).await?);
     }
@@ -140,7 +140,7 @@ pub async fn lowest(tx: &DatabaseTransaction, places: &[Place]) -> Result<Option
     let backend = tx.get_database_backend();
     let mut lowest: Option<i64> = None;
     for places in chunks(places) {
-        let text = joined(backend, "messages", "uid", places.len()).replacen("SELECT t.*", "SELECT MIN(t.stamp)", 1);
+        let text = joined(backend, "MIN(t.stamp)", "messages", "uid", places.len());
         let found = tx.query_one_raw(Statement::from_sql_and_values(backend, text, values(places))).await?;
         let found: Option<i64> = found.map(|row| row.try_get_by_index(0)).transpose()?.flatten();
         lowest = lowest.into_iter().chain(found).min();
@@ -148,10 +148,18 @@ pub async fn lowest(tx: &DatabaseTransaction, places: &[Place]) -> Result<Option
     Ok(lowest)
 }
 
+/// The columns that this version knows. With `t.*` a statement that PostgreSQL has prepared fails from the moment on in which a
+/// newer version adds another.
+fn columns<E: EntityTrait>(backend: DbBackend) -> String {
+    let quote = if backend == DbBackend::Postgres { '"' } else { '`' };
+    let columns = E::Column::iter().map(|column| format!("t.{quote}{}{quote}", column.as_str()));
+    columns.collect::<Vec<_>>().join(", ")
+}
+
 /// A join with a list of keys looks each of them up, whatever the number of partitions; a long IN of pairs does not. Nor
 /// does PostgreSQL always: as long as it takes the tables for small it hashes the list and reads all partitions, and a plan
 /// that was made then is kept while they grow. LATERAL with an OFFSET leaves it no choice.
-fn joined(backend: DbBackend, table: &str, column: &str, rows: usize) -> String {
+fn joined(backend: DbBackend, what: &str, table: &str, column: &str, rows: usize) -> String {
     let keys = match backend {
         DbBackend::Postgres => {
             let pairs: Vec<String> =
@@ -162,11 +170,11 @@ fn joined(backend: DbBackend, table: &str, column: &str, rows: usize) -> String 
     };
     if backend == DbBackend::Postgres {
         return format!(
-            "SELECT t.* FROM {keys} CROSS JOIN LATERAL \
+            "SELECT {what} FROM {keys} CROSS JOIN LATERAL \
              (SELECT * FROM {table} WHERE mailbox_id = v.a AND {column} = v.b OFFSET 0) t"
         );
     }
-    format!("SELECT t.* FROM {keys} JOIN {table} t ON t.mailbox_id = v.a AND t.{column} = v.b")
+    format!("SELECT {what} FROM {keys} JOIN {table} t ON t.mailbox_id = v.a AND t.{column} = v.b")
 }
 
 fn values(places: &[Place]) -> Vec<sea_orm::Value> {
@@ -191,10 +199,10 @@ mod tests {
 
     #[test]
     fn keys_are_joined_in_the_words_of_each_engine() {
-        let text = joined(DbBackend::Postgres, "changes", "modseq", 2);
+        let text = joined(DbBackend::Postgres, &columns::<change::Entity>(DbBackend::Postgres), "changes", "modseq", 2);
         assert!(text.contains("(VALUES ($1::bigint, $2::bigint), ($3::bigint, $4::bigint)) AS v (a, b)"), "{text}");
         assert!(text.contains("mailbox_id = v.a AND modseq = v.b OFFSET 0"), "{text}");
-        let text = joined(DbBackend::MySql, "messages", "uid", 2);
+        let text = joined(DbBackend::MySql, "MIN(t.stamp)", "messages", "uid", 2);
         assert!(text.contains("(SELECT ? AS a, ? AS b UNION ALL SELECT ?, ?) AS v"), "{text}");
     }
 }
