@@ -6,6 +6,7 @@
 
 mod listen;
 mod network;
+pub mod url;
 mod wrong;
 
 pub use listen::{Listen, ListenError};
@@ -55,7 +56,8 @@ pub enum SetError {
 /// # Errors
 /// [`SetError::Value`] in the words of the type.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, SetError> {
-    value.try_into().map_err(|error: toml::de::Error| SetError::Value(plain(error.message())))
+    // A URL may have come to a place that wants a number.
+    value.try_into().map_err(|error: toml::de::Error| SetError::Value(url::scrubbed(&plain(error.message()))))
 }
 
 /// The value as the configuration file would have it.

@@ -9,7 +9,7 @@ use super::mailboxes::WhenFull;
 use super::search::config::SearchConfig;
 use super::source::Source;
 use crate::mail::units::{Bytes, Period};
-use crate::settings::{Check, Wrong};
+use crate::settings::{Check, Wrong, url};
 
 crate::settings! {
     /// The database of mailboxes and message lists.
@@ -45,7 +45,7 @@ impl Check for DatabaseConfig {
         match Source::server(&self.url) {
             Ok(Some(_)) => {}
             Ok(None) if database_path(&self.url, &PathBuf::new()).is_some() => {}
-            Ok(None) => wrong.refuse_text("url", &self.url, DATABASES),
+            Ok(None) => wrong.refuse_text("url", url::shown(&self.url), DATABASES),
             // The reason and not the text, which may have a password.
             Err(why) => wrong.refuse_text("url", &why, "postgres://user:password@host:port/name, or mysql://…"),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::bodies::segment::sync_directory;
 use super::config::Config;
 use crate::mail::units::Bytes;
+use crate::settings::url::shown;
 
 /// The format that this version writes. A newer one is refused, an older one is migrated at start.
 pub const FORMAT: u32 = 1;
@@ -66,7 +67,7 @@ impl Directory {
     /// `Unsupported` for a database that is not SQLite.
     pub fn new(config: &Config) -> Result<Self, OpenError> {
         let url = config.database.url.as_str();
-        let database = database_path(url, &config.data).ok_or_else(|| OpenError::Unsupported(url.to_owned()))?;
+        let database = database_path(url, &config.data).ok_or_else(|| OpenError::Unsupported(shown(url)))?;
         Ok(Self {
             root: config.data.clone(),
             database,

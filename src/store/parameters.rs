@@ -1,5 +1,7 @@
 //! Parameters of a database URL: none that the driver would pass over without a word, no certificate that nobody would look at.
 
+use crate::settings::url::parameter;
+
 /// What PostgreSQL's driver takes, besides `options[NAME]`.
 const POSTGRES: &[&str] = &[
     "sslmode",
@@ -52,7 +54,8 @@ pub fn check(url: &str) -> Result<(), String> {
     {
         let option = !mysql && name.starts_with("options[");
         if !option && !known.contains(&name) {
-            return Err(format!("this build knows no parameter {name:?} of a URL; possible: {}", known.join(", ")));
+            let name = parameter(name, query);
+            return Err(format!("this build knows no parameter {name} of a URL; possible: {}", known.join(", ")));
         }
         match name {
             "sslmode" | "ssl-mode" => mode = Some((name, value)),
@@ -62,6 +65,7 @@ pub fn check(url: &str) -> Result<(), String> {
     }
     let lower = mode.map(|(name, value)| (name, value.to_ascii_lowercase()));
     if let Some((name, value)) = lower.as_ref().filter(|(_, value)| !modes.contains(&value.as_str())) {
+        let value = if query.contains('@') { "…" } else { value };
         return Err(format!("this build knows no {name}={value}; possible: {}", modes.join(", ")));
     }
     let verifies = lower.is_some_and(|(_, value)| value.starts_with("verify"));

@@ -195,11 +195,15 @@ fn read<T: FromStr<Err = sea_orm::sqlx::Error>>(url: &str) -> Result<Url<T>, Str
 
 /// `scheme://user:secret@host/name?a=b` as `scheme://user@host/name`.
 fn without_password(url: &str) -> String {
-    let bare = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = bare.split_once("://") else { return String::new() };
+    let Some((scheme, rest)) = url.split_once("://") else { return String::new() };
+    let bare = |place: &str| place.split(['?', '#']).next().unwrap_or_default().to_owned();
+    // A password may have anything in it, and what follows the last @ is none.
     match rest.rsplit_once('@') {
-        Some((login, place)) => format!("{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
-        None => bare.to_owned(),
+        Some((login, place)) => {
+            let user = login.split([':', '?', '#', '/']).next().unwrap_or_default();
+            format!("{scheme}://{user}@{}", bare(place))
+        }
+        None => format!("{scheme}://{}", bare(rest)),
     }
 }
 
@@ -321,6 +325,7 @@ mod tests {
     fn a_url_is_shown_without_its_password() {
         for (url, shown) in [
             ("postgres://ann:se@cret@db.example/mail?sslmode=require", "postgres://ann@db.example/mail"),
+            ("postgres://ann:1?options=se@cret#x@db.example/mail", "postgres://ann@db.example/mail"),
             ("mysql://root@127.0.0.1:3306/mail", "mysql://root@127.0.0.1:3306/mail"),
             ("mariadb://h/m", "mariadb://h/m"),
         ] {

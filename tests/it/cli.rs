@@ -90,6 +90,84 @@ fn config_check_serve_and_doctor_refuse_alike_what_would_break_the_server() {
     }
 }
 
+/// URLs that will not do, each of which has a password in it that its writer may have forgotten to escape.
+const WITH_PASSWORDS: &[(&str, &str)] = &[
+    ("DATABASE__URL", "postgress://ann:hunter2@db.example/mail"),
+    ("DATABASE__URL", "postgres:/ann:hunter2@db.example/mail"),
+    ("DATABASE__URL", "ann:hunter2@db.example"),
+    ("DATABASE__URL", "postgres://ann:hunt?er2@db.example/mail"),
+    ("DATABASE__URL", "postgres://ann:hunt#er2@db.example/mail"),
+    ("DATABASE__URL", "postgres://ann:hunt/er2@db.example/mail"),
+    ("DATABASE__URL", "postgres://ann:hunter2@db.example:port/mail"),
+    ("DATABASE__URL", "postgress://db.example/mail?user=ann&password=hunter2"),
+    ("DATABASE__URL", "mysql://ann:hunter2@db.example/mail?sslrootcert=/ca.pem"),
+    ("DATABASE__URL", "mysql://ann:hunt?ssl-mode=er2@db.example/mail"),
+    ("DATABASE__REPLICAS", "postgress://ann:hunter2@db.example/mail"),
+    ("DATABASE__QUEUE", "postgres://ann:hunter2@db.example/mail"),
+    ("REDIS__URL", "radish://ann:hunter2@cache.example"),
+    ("REDIS__URL", "redis://:hunt?er2@cache.example"),
+    ("REDIS__URL", "redis://:hunt#er2@cache.example"),
+    ("REDIS__URL", "redis://:hunter2@cache.example:port"),
+    ("REDIS__URL", "redis://:hunter2@cache.example/db"),
+    ("REDIS__URL", "redis://:hunter2@a.example, valkeys://:hunter2@b.example"),
+    ("REDIS__SHARDS", "redis://:hunter2@cache.example"),
+    ("BROKER__URL", "ampq://ann:hunter2@mq.example/%2f"),
+    ("BROKER__URL", "amqp:ann:hunter2@mq.example"),
+    ("BROKER__URL", "amqp://ann:hunt?er2@mq.example/%2f"),
+    ("BROKER__URL", "amqp://ann:hunt#er2@mq.example:port"),
+    ("BROKER__URL", "amqp://ann:hunter2@[::1]:5672/%2f"),
+    ("BROKER__QUEUES", "amqp://ann:hunter2@mq.example/%2f"),
+    ("COLD__URL", "s3://KEY:hunter2@bucket"),
+    ("COLD__URL", "s4://KEY:hunter2/bucket"),
+    ("COLD__URL", "KEY:hunter2@bucket"),
+    ("COLD__ENDPOINT", "https://KEY:hunter2@minio.example:9000"),
+    ("COLD__TIMEOUT", "s3://KEY:hunter2@bucket"),
+];
+
+#[test]
+fn no_command_repeats_the_password_of_a_url_that_will_not_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = on_free_ports(dir.path());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let serve = [&["serve"][..], &flags].concat();
+    let doctor = [&["doctor"][..], &flags].concat();
+    let data = dir.path().display().to_string();
+    let of = |command: &[&'static str]| [command, &["--data", &data]].concat().join("\n");
+    let others = [of(&["check"]), of(&["migrate"]), of(&["archive"]), of(&["queue", "dead", "list"])];
+    for (name, url) in WITH_PASSWORDS {
+        let name = format!("MAILROOM__{name}");
+        let silent = |arguments: &[&str]| {
+            let output = with_environment(arguments, &[(&name, url)]);
+            let said = format!("{}{}", out(&output), String::from_utf8_lossy(&output.stderr));
+            assert!(!["hunt", "er2"].iter().any(|part| said.contains(part)), "{arguments:?} {name}={url}: {said}");
+            (code(&output), said)
+        };
+        for arguments in [&["config", "check"][..], &serve, &doctor] {
+            let (code, said) = silent(arguments);
+            assert!(code != 0, "{arguments:?} {name}={url}: {said}");
+            let setting = name.trim_start_matches("MAILROOM__").replace("__", ".").to_lowercase();
+            assert!(said.contains(&setting), "{arguments:?} {name}={url} does not say which setting: {said}");
+        }
+        if name.ends_with("__URL") {
+            for command in &others {
+                silent(&command.split('\n').collect::<Vec<_>>());
+            }
+        }
+    }
+    // From a file, where it may not even be TOML.
+    let file = dir.path().join("mailroom.toml");
+    for text in
+        ["url = postgres://ann:hunter2@db/mail", "url = \"postgres://ann:hunter2@db/mail", "url = \"x:hunter2@y\""]
+    {
+        std::fs::write(&file, format!("[database]\n{text}\n")).unwrap();
+        for command in [&["config", "check", "--config"][..], &["doctor", "--config"], &["serve", "--config"]] {
+            let output = mailroom(&[command, &[file.to_str().unwrap()]].concat());
+            let said = format!("{}{}", out(&output), String::from_utf8_lossy(&output.stderr));
+            assert!(code(&output) != 0 && !said.contains("hunter2"), "{command:?} {text}: {said}");
+        }
+    }
+}
+
 #[test]
 fn an_address_may_be_a_port_alone() {
     let listening = |addr: &str| out(&mailroom(&["config", "check", "--smtp", addr, "--http", addr, "--ops", addr]));

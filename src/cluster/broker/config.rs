@@ -3,6 +3,7 @@
 use lapin::uri::{AMQPScheme, AMQPUri};
 
 use crate::mail::units::{Bytes, Period};
+use crate::settings::url::{parameter, shown};
 use crate::settings::{Check, Wrong};
 use crate::tls::{Files, Pem};
 
@@ -50,7 +51,7 @@ impl Check for BrokerConfig {
     fn check(&self, wrong: &mut Wrong) {
         if self.is_used() {
             // The reason and not the text, which may have a password.
-            if let Err(why) = self.url.parse::<AMQPUri>().and_then(|_| whole(&self.url)) {
+            if let Err(why) = self.uri().and_then(|_| whole(&self.url)) {
                 wrong.refuse_text("url", &why, URL);
             }
         }
@@ -79,7 +80,7 @@ fn whole(url: &str) -> Result<(), String> {
                     "this build takes no {name:?} from a URL, but ca_file, cert_file and key_file beside it"
                 ));
             }
-            _ => return Err(format!("this build knows no parameter {name:?} of a URL")),
+            _ => return Err(format!("this build knows no parameter {} of a URL", parameter(name, query))),
         }
     }
     // The library would go to localhost.
@@ -101,9 +102,19 @@ impl BrokerConfig {
         !self.url.is_empty()
     }
 
+    /// The URL as the library reads it.
+    ///
+    /// # Errors
+    /// What the library says, unless a part of the URL may stand in that.
+    pub fn uri(&self) -> Result<AMQPUri, String> {
+        let query = self.url.split_once('?').map_or("", |(_, query)| query);
+        let repeats = |why: &str| why.contains('\'') || query.contains('@');
+        self.url.parse().map_err(|why: String| if repeats(&why) { shown(&self.url) } else { why })
+    }
+
     fn is_tls(&self) -> bool {
         // As the library reads it: "AMQPS" is the same.
-        self.url.parse::<AMQPUri>().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
+        self.uri().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
     }
 
     fn files(&self) -> Files<'_> {
@@ -129,7 +140,7 @@ impl BrokerConfig {
     /// Where it is, without user and password.
     #[must_use]
     pub fn place(&self) -> String {
-        match self.url.parse::<AMQPUri>() {
+        match self.uri() {
             Ok(uri) => format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost),
             Err(_) => "[broker] url".into(),
         }

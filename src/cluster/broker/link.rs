@@ -33,7 +33,7 @@ pub enum NoLink {
 /// # Errors
 /// [`NoLink`].
 pub async fn connect(config: &BrokerConfig, name: &str) -> Result<Connection, NoLink> {
-    let mut uri: AMQPUri = config.url.parse().map_err(NoLink::Url)?;
+    let mut uri: AMQPUri = config.uri().map_err(NoLink::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let properties = ConnectionProperties::default().with_connection_name(format!("mailroom {name}").into());
     let tls = config.tls().map_err(NoLink::File)?.map(|tls| RustlsConnector::from(tls.config()));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::topology::Server;
 use crate::mail::units::Period;
+use crate::settings::url::parameter;
 use crate::settings::{Check, Wrong};
 use crate::tls::{Files, Pem};
 
@@ -94,7 +95,7 @@ fn readable(url: &str, cluster: bool) -> Result<(), String> {
 fn unknown(parameters: &str) -> Result<(), String> {
     let names = parameters.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
     match names.into_iter().find(|name| *name != "protocol") {
-        Some(name) => Err(format!("this build knows no parameter {name:?} of a URL")),
+        Some(name) => Err(format!("this build knows no parameter {} of a URL", parameter(name, parameters))),
         None => Ok(()),
     }
 }

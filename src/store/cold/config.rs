@@ -74,7 +74,8 @@ const LOGIN: &str = "a URL with a login in it";
 /// Whether a place that was refused looks as if a login stood in it; then it is not repeated.
 fn has_login(text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    rest.contains('@') || (scheme.eq_ignore_ascii_case("s3") && rest.contains(':'))
+    let is_place = ["", "file", "http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    rest.contains('@') || (!is_place && rest.contains(':'))
 }
 
 /// Where objects lie.
@@ -259,6 +260,7 @@ mod tests {
             "s3://AKIA:hun/ter2@bucket/x",
             "s3://AKIA:hunter2/bucket",
             "S3://AKIA:hunter2@bucket",
+            "s4://AKIA:hunter2/bucket",
             "AKIA:hunter2@bucket",
             "http://AKIA:hunter2@host/bucket",
             "file://ann:hunter2@host/srv",
