@@ -3,7 +3,7 @@
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, and an object in object storage, to try it,
 //! both of which it removes. It may run beside `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings;
-//! [`front`] proxies and who ends it; [`ports`] who listens where; [`disk`] data directory and the database in it;
+//! [`front`] proxies and who ends it; [`passwords`] those of the example files; [`ports`] who listens where; [`disk`] data directory and the database in it;
 //! [`database`] a database server; [`mod@redis`] what nodes share; [`broker`] the queue before the database; [`cold`] object
 //! storage. What is wrong with certificates is said by [`crate::tls::Trouble`].
 
@@ -20,6 +20,7 @@ mod database;
 mod disk;
 mod front;
 mod kernel;
+mod passwords;
 mod ports;
 mod redis;
 mod system;
@@ -42,7 +43,7 @@ pub enum Level {
     Notice,
     /// It works, with less than it could.
     Warn,
-    /// `serve` would not start, would lose mail, or could not show what it has.
+    /// `serve` would not start, would lose mail, could not show what it has, or strangers could come in.
     Fail,
 }
 
@@ -99,6 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     checks.extend(system::checks(&config));
     checks.extend(kernel::checks());
     checks.extend(front::checks(&config));
+    checks.extend(passwords::checks(&config));
     checks.extend(ports::checks(&config));
     // With a database server nothing lies in the data directory.
     checks.extend(database::checks(&config).unwrap_or_else(|| disk::checks(&config)));

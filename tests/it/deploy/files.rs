@@ -269,6 +269,75 @@ fn the_manifests_fit_each_other_and_the_program() {
     assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], "8025");
 }
 
+#[test]
+fn nobody_but_the_nodes_reaches_the_databases_and_nobody_but_the_ingress_the_nodes() {
+    let documents = kubernetes();
+    let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"];
+    let (name, labels) = ("app.kubernetes.io/name", &pod["metadata"]["labels"]);
+    let policies = of_kind(&documents, "NetworkPolicy");
+    let [nodes, databases] = policies[..] else { panic!("two of them: {policies:?}") };
+    for policy in [nodes, databases] {
+        assert_eq!(policy["spec"]["policyTypes"], serde_json::json!(["Ingress"]));
+    }
+    // The nodes, by the names of their ports: each once, none for everybody but that of SMTP.
+    assert_eq!(nodes["spec"]["podSelector"]["matchLabels"][name], labels[name]);
+    let container = &pod["spec"]["containers"][0];
+    let mut open: BTreeSet<&str> =
+        container["ports"].as_array().unwrap().iter().filter_map(|port| port["name"].as_str()).collect();
+    for rule in nodes["spec"]["ingress"].as_array().unwrap() {
+        let ports = rule["ports"].as_array().unwrap();
+        assert_eq!(ports.len(), 1);
+        let port = ports[0]["port"].as_str().unwrap();
+        assert!(open.remove(port), "{port} is no port of the pod, or there twice");
+        let from = rule["from"].as_array().unwrap();
+        assert!(!from.is_empty(), "nobody named is everybody");
+        for peer in from {
+            let one_namespace = &peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
+            assert!(one_namespace.is_string() || (port == "smtp" && peer["ipBlock"].is_object()), "{port}: {peer}");
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+    // The pods' network is the same example everywhere.
+    let settings = strings(&of_kind(&documents, "ConfigMap")[0]["data"]);
+    let pods = nodes["spec"]["ingress"][1]["from"][0]["ipBlock"]["except"].clone();
+    assert_eq!(serde_json::from_str::<Value>(&settings["MAILROOM__HTTP__TRUSTED_PROXIES"]).unwrap(), pods);
+    // Everything that is no node, by nodes at the ports that the URLs name, and by one another.
+    let others = &serde_json::json!([{"key": name, "operator": "NotIn", "values": [labels[name]]}]);
+    assert_eq!(databases["spec"]["podSelector"]["matchExpressions"], *others);
+    let rules = databases["spec"]["ingress"].as_array().unwrap();
+    assert_eq!(rules.len(), 2);
+    assert_eq!(rules[0]["from"], serde_json::json!([{"podSelector": {"matchLabels": {name: labels[name]}}}]));
+    assert_eq!(rules[1]["from"], serde_json::json!([{"podSelector": {"matchExpressions": others}}]));
+    let ports: BTreeSet<u64> =
+        rules[0]["ports"].as_array().unwrap().iter().filter_map(|port| port["port"].as_u64()).collect();
+    assert_eq!(ports, BTreeSet::from([3306, 5432, 5671, 5672, 6379]));
+    let secret = fs::read_to_string(deploy("kubernetes/secret.example.yaml")).unwrap();
+    for port in ["6379", "5672", "5671"] {
+        assert!(secret.contains(&format!(":{port}/")), "{port}");
+    }
+}
+
+/// What a service that anyone can reach must bound.
+#[test]
+fn both_patterns_limit_what_one_client_network_may_do() {
+    let compose = compose();
+    let of_compose = strings(&compose["services"]["node1"]["environment"]);
+    let of_kubernetes = strings(&of_kind(&kubernetes(), "ConfigMap")[0]["data"]);
+    for settings in [of_compose, of_kubernetes] {
+        for what in ["REQUESTS", "CONNECTIONS", "MESSAGES"] {
+            let rate = &settings[&format!("MAILROOM__LIMITS__{what}")];
+            assert!(rate.strip_suffix("/s").is_some_and(|rate| rate.parse::<u32>().unwrap() > 0), "{what}: {rate}");
+        }
+        // As many as nginx lets through.
+        let nginx = fs::read_to_string(root().join("nginx/http.conf")).unwrap();
+        let rate = settings["MAILROOM__LIMITS__REQUESTS"].replace("/s", "r/s");
+        assert!(nginx.contains(&format!("zone=requests:16m rate={rate};")), "{rate}");
+        let site = fs::read_to_string(root().join("nginx/site.conf")).unwrap();
+        let burst = &settings["MAILROOM__LIMITS__REQUESTS_BURST"];
+        assert!(site.contains(&format!("zone=requests burst={burst} ")), "{burst}");
+    }
+}
+
 /// Names of everything that the program counts, from where they stand.
 fn metrics() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
