@@ -32,6 +32,12 @@ fn uptime() -> Option<Duration> {
     Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
 }
 
+/// What [`shift`] lets pass beyond what any other clock says.
+#[must_use]
+pub fn shifted() -> i64 {
+    SHIFT_MICROS.load(Ordering::Relaxed)
+}
+
 /// Sets this process's clock ahead of the system's by `micros` without any time passing, for tests of a wrong clock.
 pub fn jump(micros: i64) {
     JUMP_MICROS.store(micros, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
 use crate::inbound::metrics as inbound_metrics;
 use crate::ops::{Part, Phase, Probe};
+use crate::store::clocks::TOLERANCE;
 use crate::store::{Store, metrics as store_metrics};
 
 /// See the module.
@@ -69,6 +70,7 @@ impl Probe for Status {
         ];
         // The disk of a database server is its own affair.
         parts.extend(status.free_bytes.map(|free| Part::new("disk", false, full).with("free_bytes", free)));
+        parts.extend(status.clock_ahead.map(clock_part));
         parts.extend(broker.map(broker_part));
         // Without it this node goes on alone: degraded, not failing.
         parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
@@ -90,6 +92,21 @@ impl Probe for Status {
             }
         }
     }
+}
+
+/// This clock against the database server's. Mail is taken and shown all the same.
+fn clock_part(ahead: i64) -> Part {
+    let apart = ahead.unsigned_abs() / 1_000_000;
+    let trouble = match ahead {
+        _ if ahead > TOLERANCE => Some(format!(
+            "{apart} s ahead of the database's: nothing that has expired is removed here, and mail is listed with a wrong time"
+        )),
+        _ if ahead < -TOLERANCE => {
+            Some(format!("{apart} s behind the database's: mail is listed with a wrong time and ends early"))
+        }
+        _ => None,
+    };
+    Part::new("clock", false, trouble).with("ahead_seconds", ahead as f64 / 1_000_000.0)
 }
 
 /// Its dead letters are counted in `/health`, and are trouble for a person to look at, not for this node.

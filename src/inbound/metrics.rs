@@ -35,7 +35,8 @@ pub fn describe() {
     describe_gauge!(
         CLOCK_AHEAD,
         Unit::Seconds,
-        "How far the clock is ahead of the time that passed: above 0 nothing expired is removed, for an hour after a jump"
+        "How far the clock is ahead of the time that passed, or of the database server's clock: above 0 nothing expired is \
+         removed, for an hour after a jump, or until the two clocks agree"
     );
     describe_counter!(RECONCILED, "Comparisons with the database of what subscribers were told, by outcome");
     describe_counter!(

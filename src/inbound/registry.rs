@@ -133,11 +133,11 @@ impl Registry {
             Err(error) => return self.not_found(batch, &error),
         };
         self.away_until = None;
-        let now = Timestamp(clock::now_micros());
+        let (now, ends_by) = (Timestamp(clock::now_micros()), self.store.now());
         for (key, waiting) in batch {
             let row = rows.get(&key);
             for waiting in waiting {
-                let admitted = self.policy.admit(row, waiting.size, now);
+                let admitted = self.policy.admit(row, waiting.size, ends_by);
                 if admitted.is_ok() {
                     self.enter(&key, row, &waiting.arbiter, now);
                 }
@@ -184,7 +184,10 @@ impl Registry {
 
     /// Puts a living actor into the map, or renews what is known of the one that is there.
     fn enter(&self, key: &MailboxKey, row: Option<&Mailbox>, arbiter: &ArbiterHandle, now: Timestamp) {
-        let until = row.and_then(|row| row.expires_at).map_or(i64::MAX, |end| if end > now { end.0 } else { i64::MAX });
+        // By this clock, as everything in the map is, when the end comes by the one that counts.
+        let ends_by = self.store.now();
+        let end = row.and_then(|row| row.expires_at).filter(|end| *end > ends_by);
+        let until = end.map_or(i64::MAX, |end| end.0.saturating_add(now.0.saturating_sub(ends_by.0)));
         let renew = |shared: &Shared| {
             shared.used_at.store(now.0, Ordering::Relaxed);
             shared.quota.store(self.policy.has_quota(row), Ordering::SeqCst);

@@ -2,7 +2,7 @@
 //! deliveries.
 //!
 //! A singleton behind a `Handle`, driven by its own timer. A failing store is asked again at the next turn; one that was
-//! closed ends it. While the clock cannot be [`super::trusted`] it waits.
+//! closed ends it. While the clock cannot be [`super::trusted`], or is far ahead of the database server's, it waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,29 +67,50 @@ impl Retention {
 
     fn step(&mut self, ctx: &mut Context<Self>) {
         let store = self.store.clone();
-        let Some(now) = self.now() else {
-            if self.store.is_closed() {
-                return ctx.stop();
+        let compared = async move { store.compare_clocks().await };
+        ctx.spawn(compared.into_actor(self).map(|compared, actor, ctx| match compared {
+            Ok(None) => actor.pass(ctx),
+            // The store says it.
+            Ok(Some(ahead)) => {
+                metrics::gauge!(names::CLOCK_AHEAD).set(ahead.as_secs_f64());
+                actor.wait(ctx);
             }
-            ctx.run_later(self.every, Self::step);
-            return;
-        };
+            Err(error) => {
+                actor.failed(&error);
+                actor.wait(ctx);
+            }
+        }));
+    }
+
+    /// Comes again at the next turn.
+    fn wait(&self, ctx: &mut Context<Self>) {
+        if self.store.is_closed() {
+            return ctx.stop();
+        }
+        ctx.run_later(self.every, Self::step);
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if !self.store.is_closed() {
+            tracing::warn!(%error, "cannot remove what has expired");
+        }
+    }
+
+    fn pass(&mut self, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let Some(now) = self.now() else { return self.wait(ctx) };
         let work = async move {
             // What is about to go is not moved first.
             let more = store.expire(now).await? || store.compact().await?;
             Ok::<_, StoreError>(more)
         };
-        ctx.spawn(work.into_actor(self).map(|more, actor, ctx| {
-            let wait = match more {
-                Ok(true) => NEXT_STEP,
-                Ok(false) => actor.every,
-                Err(_) if actor.store.is_closed() => return ctx.stop(),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot remove what has expired");
-                    actor.every
-                }
-            };
-            ctx.run_later(wait, Self::step);
+        ctx.spawn(work.into_actor(self).map(|more, actor, ctx| match more {
+            Ok(true) => drop(ctx.run_later(NEXT_STEP, Self::step)),
+            Ok(false) => actor.wait(ctx),
+            Err(error) => {
+                actor.failed(&error);
+                actor.wait(ctx);
+            }
         }));
     }
 }

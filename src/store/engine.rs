@@ -1,14 +1,14 @@
 //! What a database server says of itself: for `doctor`, and for the one limit without which mail would be lost sight of.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TryGetable};
 
+use super::clocks::{self, Compared};
 use super::config::Config;
 use super::directory::OpenError;
 use super::open::WRITERS;
 use super::source::{Source, WRITING};
-use crate::clock;
 use crate::mail::units::Bytes;
 
 /// What a statement with a body has beside it.
@@ -101,15 +101,7 @@ async fn look(db: &DatabaseConnection, config: &Config) -> Result<Engine, DbErr>
         false if version.contains("MariaDB") => Kind::MariaDb,
         false => Kind::MySql,
     };
-    let began = Instant::now();
-    let before = clock::now_micros();
-    let clock = match postgres {
-        true => "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000000) AS TEXT)",
-        false => "SELECT CAST(floor(unix_timestamp(now(6)) * 1000000) AS CHAR)",
-    };
-    let theirs = whole(db, clock).await?;
-    let round_trip = began.elapsed();
-    let middle = before + i64::try_from(round_trip.as_micros() / 2).unwrap_or(0);
+    let Compared { ahead, round_trip } = clocks::compare(db).await?;
     let limit = match postgres {
         true => "SELECT current_setting('max_connections')",
         false => "SELECT CAST(@@max_connections AS CHAR)",
@@ -133,7 +125,7 @@ async fn look(db: &DatabaseConnection, config: &Config) -> Result<Engine, DbErr>
         needed: u64::from(config.database.read_connections) + WRITERS as u64 * u64::from(WRITING),
         packet: packet(db).await?,
         packet_needed: packet_needed(config),
-        skew: i64::try_from(theirs).unwrap_or(i64::MAX) - middle,
+        skew: ahead.saturating_neg(),
         round_trip,
         migrated: whole(db, tables).await? > 0,
     })

@@ -138,7 +138,7 @@ impl Store {
         if at.stamp < row.stream_floor {
             return Ok(reset);
         }
-        let owners = living_by_id(tx, rows.iter().map(Row::mailbox_id)).await?;
+        let owners = living_by_id(tx, rows.iter().map(Row::mailbox_id), self.now()).await?;
         let events = self.events((tx, present.lineage), rows, &owners).await?;
         Ok(Replay::Page { events, at: Position::Stream(at), head })
     }
@@ -152,7 +152,7 @@ impl Store {
         owners: &Owners,
     ) -> Result<Vec<Arc<Announced>>, DbErr> {
         let updated = updated_messages(tx, &rows).await?;
-        let now = crate::clock::now_micros();
+        let now = self.now().0;
         Ok(rows.into_iter().filter_map(|row| self.event(row, owners, &updated, (lineage, now))).map(Arc::new).collect())
     }
 

@@ -76,7 +76,7 @@ impl Store {
             .await
             .map_err(unavailable)?;
         let Some(last) = rows.last().map(|row| columns::unsigned(row.uid)) else { return Ok(None) };
-        let now = crate::clock::now_micros();
+        let now = self.now().0;
         let (lineage, defaults) = (self.lineage(), &self.inner.defaults);
         let living = rows.into_iter().filter(|row| columns::lives(&owner, row.received_at, defaults, now));
         let page = living.map(|row| columns::stored(row, &owner, &mailbox.key, lineage, defaults));

@@ -140,7 +140,7 @@ impl Store {
         if self.is_shared() {
             return self.list_exact(request, render).await;
         }
-        let now = Timestamp(crate::clock::now_micros());
+        let now = self.now();
         let mark = match self.inner.shared.cache.get(&request.scope, (request.limit, request.unread), now) {
             Ok(page) => {
                 metrics::counter!(names::LIST_HITS, "level" => "process").increment(1);
@@ -221,7 +221,7 @@ impl Store {
         of: &Of<'_>,
         rows: Vec<message::Model>,
     ) -> Result<Vec<Line>, DbErr> {
-        let now = crate::clock::now_micros();
+        let now = self.now().0;
         let defaults = &self.inner.defaults;
         let owners = self.owners(tx, of, &rows).await?;
         let line = |row: message::Model| {
@@ -247,17 +247,17 @@ impl Store {
     ) -> Result<HashMap<i64, (MailboxKey, mailbox::Model)>, DbErr> {
         match of {
             Of::Mailbox(key, row) => Ok(HashMap::from([(row.id, ((*key).clone(), (**row).clone()))])),
-            Of::All => living_by_id(tx, rows.iter().map(|row| row.mailbox_id)).await,
+            Of::All => living_by_id(tx, rows.iter().map(|row| row.mailbox_id), self.now()).await,
         }
     }
 }
 
-/// The mailboxes of these ids that have an address and have not ended.
+/// The mailboxes of these ids that have an address and have not ended by `now`.
 pub(super) async fn living_by_id(
     tx: &DatabaseTransaction,
     ids: impl Iterator<Item = i64>,
+    Timestamp(now): Timestamp,
 ) -> Result<HashMap<i64, (MailboxKey, mailbox::Model)>, DbErr> {
-    let now = crate::clock::now_micros();
     let mut ids: Vec<i64> = ids.collect();
     ids.sort_unstable();
     ids.dedup();

@@ -21,7 +21,6 @@ use super::{Bodies, Store, StoreError, columns, source, stream, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::Cursor;
 use crate::mail::id::DeliveryId;
-use crate::mail::time::Timestamp;
 
 /// A body larger than this is read and unpacked on a blocking thread.
 const READ_INLINE: i64 = 64 << 10;
@@ -43,7 +42,7 @@ impl Store {
             let query = mailbox::Entity::find().filter(mailbox::Column::Address.is_in(keys.to_vec()));
             found.extend(self.timely(query.all(&self.inner.read)).await?);
         }
-        Ok(living(found, lineage))
+        Ok(self.living(found, lineage))
     }
 
     /// Where the mailboxes of those keys stand that have a row, ended or not; always as the primary has it.
@@ -83,7 +82,7 @@ impl Store {
         let mut seen = HashSet::new();
         let ids: Vec<i64> =
             places.iter().map(|place| place.mailbox).filter(|id| seen.insert(*id)).take(count).collect();
-        let mut living = living_by_id(&tx, ids.iter().copied()).await.map_err(unavailable)?;
+        let mut living = living_by_id(&tx, ids.iter().copied(), self.now()).await.map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
         Ok(ids.iter().filter_map(|id| living.remove(id)).map(|(key, _)| key).collect())
     }
@@ -104,13 +103,13 @@ impl Store {
     /// `Unavailable`.
     pub async fn mailbox_of_token(&self, token_hash: &TokenHash) -> Result<Option<Life>, StoreError> {
         let tokens = &self.inner.shared.tokens;
-        let mark = match tokens.get(token_hash, Timestamp(crate::clock::now_micros())) {
+        let mark = match tokens.get(token_hash, self.now()) {
             Ok(life) => return Ok(Some(life)),
             Err(mark) => mark,
         };
         let found = mailbox::Entity::find().filter(mailbox::Column::TokenHash.eq(token_hash.to_vec()));
         let (lineage, found) = (self.lineage(), self.timely(found.all(&self.inner.read)).await?);
-        let Some(found) = living(found, lineage).pop() else { return Ok(None) };
+        let Some(found) = self.living(found, lineage).pop() else { return Ok(None) };
         let life = Life { mailbox: found.key, incarnation: found.cursor.incarnation };
         tokens.keep(mark, *token_hash, life.clone(), found.expires_at);
         Ok(Some(life))
@@ -129,7 +128,13 @@ impl Store {
         let more = rows.len() > limit as usize;
         let page: Vec<_> = rows.into_iter().take(limit as usize).collect();
         let next = page.last().filter(|_| more).and_then(|row| row.address.clone());
-        Ok(MailboxPage { items: living(page, lineage), next })
+        Ok(MailboxPage { items: self.living(page, lineage), next })
+    }
+
+    fn living(&self, rows: Vec<mailbox::Model>, lineage: u32) -> Vec<Mailbox> {
+        let now = self.now().0;
+        let rows = rows.into_iter().filter(|row| !columns::ended(row, now));
+        rows.filter_map(|row| columns::mailbox(row, lineage)).collect()
     }
 
     /// The row of a mailbox that has not ended.
@@ -139,7 +144,7 @@ impl Store {
         key: &MailboxKey,
     ) -> Result<Option<mailbox::Model>, DbErr> {
         let row = mailbox::Entity::find().filter(mailbox::Column::Address.eq(key.as_str())).one(db).await?;
-        let now = crate::clock::now_micros();
+        let now = self.now().0;
         Ok(row.filter(|row| !columns::ended(row, now)))
     }
 
@@ -172,7 +177,7 @@ impl Store {
             .one(tx)
             .await
             .map_err(unavailable)?;
-        let (now, defaults) = (crate::clock::now_micros(), &self.inner.defaults);
+        let (now, defaults) = (self.now().0, &self.inner.defaults);
         let row = row.filter(|row| columns::lives(&of, row.received_at, defaults, now));
         row.map(|row| columns::stored(row, &of, key, lineage, defaults)).transpose()
     }
@@ -270,12 +275,6 @@ impl Store {
             None => Err(StoreError::Damaged(format!("the body of message {id} is in two places"))),
         }
     }
-}
-
-fn living(rows: Vec<mailbox::Model>, lineage: u32) -> Vec<Mailbox> {
-    let now = crate::clock::now_micros();
-    let rows = rows.into_iter().filter(|row| !columns::ended(row, now));
-    rows.filter_map(|row| columns::mailbox(row, lineage)).collect()
 }
 
 /// Where in its object a body's record lies.

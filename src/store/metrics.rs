@@ -17,6 +17,7 @@ pub const CONFLICTS: &str = "store_conflicts_total";
 pub const FAILURES: &str = "store_batch_failures_total";
 pub const RESTARTS: &str = "store_writer_restarts_total";
 pub const HISTORIES: &str = "store_histories_begun_total";
+pub const CLOCK_SKEW: &str = "store_clock_skew_seconds";
 pub const FREE: &str = "store_free_bytes";
 pub const REPLICA_UP: &str = "store_replica_up";
 pub const REPLICA_LAG: &str = "store_replica_lag_events";
@@ -48,6 +49,11 @@ pub fn describe() {
     // There from the start, so that the first time shows as an increase.
     metrics::counter!(HISTORIES).absolute(0);
     describe_gauge!(FREE, Unit::Bytes, "Free disk space where the data lies; not on a database server");
+    describe_gauge!(
+        CLOCK_SKEW,
+        Unit::Seconds,
+        "How far this clock is ahead of the database server's; above 300 nothing that has expired is removed here"
+    );
     describe_gauge!(REPLICA_UP, "Whether the read replica answers");
     describe_gauge!(REPLICA_LAG, "Events that the primary has and the read replica has not, a moment ago");
     describe_counter!(

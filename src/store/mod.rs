@@ -7,7 +7,7 @@
 //! Map: [`open`], [`directory`], [`head`] and [`source`] start it, [`history`] notices that a server went back, [`connect`] is SQLite's side of that, [`engine`] a server's;
 //! [`bodies`] are the segment files, [`cold`] is object storage; [`lookup`], [`list`] and [`events`] read, with [`replicas`],
 //! [`recent`] and [`stream`] on a server; [`cache`] keeps first pages, [`pages`] where other nodes write too, [`tokens`] what
-//! tokens open; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
+//! tokens open; [`clocks`] whose time of day holds; [`compaction`] and [`space`] mind the disk; [`columns`] translates rows. `docs/storage.md` has the formats.
 
 mod alone;
 pub mod backup;
@@ -15,6 +15,7 @@ pub mod bodies;
 mod bounds;
 pub mod cache;
 pub mod check;
+pub mod clocks;
 pub mod cold;
 pub(crate) mod columns;
 pub mod compaction;
@@ -170,6 +171,8 @@ pub struct StoreStatus {
     pub queued: u64,
     /// Committed events that are not in the search index yet.
     pub index_lag: u64,
+    /// Microseconds that this clock is ahead of the database server's, below 0 behind; none on SQLite.
+    pub clock_ahead: Option<i64>,
     /// Every writer is running and the last batch did not fail.
     pub healthy: bool,
 }
@@ -198,6 +201,7 @@ impl Store {
             free_bytes: (!self.is_shared()).then(|| shared.space.free.load(Ordering::Relaxed)),
             queued: self.inner.lanes.queued() as u64,
             index_lag: self.inner.search.as_ref().map_or(0, search::Search::lag),
+            clock_ahead: self.is_shared().then(|| shared.skew.ahead()),
             healthy: shared.healthy.load(Ordering::Relaxed) && !self.inner.lanes.is_closed(),
         }
     }
@@ -207,12 +211,6 @@ impl Store {
     pub fn stream_head(&self) -> StreamCursor {
         let shared = &self.inner.shared;
         StreamCursor { lineage: shared.history.lineage(), stamp: shared.stamp.load(Ordering::Acquire) }
-    }
-
-    /// When something was committed for the last time before the store was opened, in microseconds; zero if never.
-    #[must_use]
-    pub fn last_commit(&self) -> i64 {
-        self.inner.last_commit
     }
 
     /// Whether other nodes may write to the database: nothing that was read from it stays true by itself.
@@ -333,11 +331,15 @@ impl Store {
         }
     }
 
-    /// Removes what has ended by `now`, one step of at most 500 messages between deliveries; true when more is left.
+    /// Removes what has ended by `now`, one step of at most 500 messages between deliveries; true when more is left. Nothing
+    /// while this clock was far ahead of the database server's when it was last looked at ([`Store::compare_clocks`]).
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn expire(&self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.clock_lead().is_some() {
+            return Ok(false);
+        }
         self.ask(|reply| Request::Expire(now, reply)).await
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::alone::{Purpose, locked};
 use super::bodies::segment;
 use super::cache::ListCache;
+use super::clocks::{self, Skew};
 use super::cold::reader::Reader;
 use super::cold::{Cold, pass};
 use super::config::Config;
@@ -71,9 +72,11 @@ impl Store {
         engine::check_packet(&db, &source, config).await?;
         let head = locked(&db, Purpose::Open, head::prepare(&db, config)).await.map_err(failed)?;
         let last_commit = head::last_commit(&db, &head.row).await.map_err(failed)?;
+        let compared = clocks::compare(&db).await.map_err(failed)?;
         db.close().await.map_err(failed)?;
         let read = source.reading(config.database.read_connections).await.map_err(failed)?;
         let shared = shared(&head, config);
+        shared.skew.found(compared);
         let (lanes, inboxes) = Lanes::new(WRITERS, queue(config));
         for inbox in inboxes {
             let (source, announce) = (source.clone(), announce.clone());
@@ -242,6 +245,7 @@ pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {
         healthy: AtomicBool::new(true),
         closing: AtomicBool::new(false),
         space: Seen::default(),
+        skew: Skew::default(),
         cache: ListCache::new(config.database.list_cache.as_usize()),
         tokens: TokenCache::default(),
         index: Arc::default(),

@@ -149,7 +149,7 @@ impl Store {
             },
             Scope::All => (None, all(self.stream_now().await?)),
         };
-        let (pages, now) = (&self.inner.pages, Timestamp(crate::clock::now_micros()));
+        let (pages, now) = (&self.inner.pages, self.now());
         let of = (request.scope.clone(), shape);
         if let Some(page) = pages.get(&of, &name, now) {
             metrics::counter!(names::LIST_HITS, "level" => "process").increment(1);

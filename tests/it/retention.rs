@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use mailroom::mail::time::Timestamp;
 use mailroom::mail::units::{Bytes, Period};
+use mailroom::store::{Deletion, Faults, NewMailbox, Store, StoreError, Ttl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::store_suite::support::{self as store, Fixture};
+use crate::support::servers::Engine;
 use crate::support::{Api, Socket, TestServer, message, until};
 
 const MINUTE: i64 = 60_000_000;
@@ -29,9 +31,24 @@ fn a_clock_that_jumps_ahead_removes_nothing_until_it_has_stayed_so() {
     in_a_process_of_its_own("retention::in_jumping_time");
 }
 
+#[test]
+fn a_node_whose_clock_is_ahead_of_postgresqls_removes_nothing() {
+    in_a_process_with("retention::beside_a_server_of_another_clock", "postgres");
+}
+
+#[test]
+fn a_node_whose_clock_is_ahead_of_mariadbs_removes_nothing() {
+    in_a_process_with("retention::beside_a_server_of_another_clock", "mariadb");
+}
+
 fn in_a_process_of_its_own(test: &str) {
+    in_a_process_with(test, &std::env::var("MAILROOM_TEST_ENGINE").unwrap_or_default());
+}
+
+fn in_a_process_with(test: &str, engine: &str) {
     let run = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("MAILROOM_TEST_ENGINE", engine)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&run.stdout);
@@ -162,7 +179,93 @@ async fn in_jumping_time() {
     sees(&server, true).await;
     assert_eq!(view(&server, "mail@example.com").await["messages"], 1);
     mailroom::clock::shift(HOUR + MINUTE);
+    if Engine::chosen() != Engine::Sqlite {
+        // The database's own clock is another, and holds.
+        some_passes().await;
+        sees(&server, true).await;
+        assert_eq!(view(&server, "mail@example.com").await["messages"], 1);
+        server.stop().await;
+        return;
+    }
     until("it is gone", || async { view(&server, "mail@example.com").await["made_by"].is_null() }).await;
+    server.stop().await;
+}
+
+/// Two nodes, one of which has a clock that is eight days ahead.
+#[actix::test]
+#[ignore = "moves the clock of its process: run by tests above"]
+async fn beside_a_server_of_another_clock() {
+    let engine = Engine::chosen();
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
+    let lasts = |key: &str| NewMailbox {
+        key: store::key(key),
+        expires_at: Some(store::after(2 * store::DAY)),
+        message_ttl: Ttl::Default,
+        max_messages: None,
+        max_bytes: None,
+        when_full: None,
+        token_hash: [7; 32],
+    };
+    f.store.create_mailbox(lasts("made@x")).await.unwrap();
+    let told = f.fill("made@x", 2).await;
+    f.fill("mail@x", 2).await;
+    f.store.delete_messages(&store::key("made@x"), Deletion::One(told[0])).await.unwrap();
+    let rows = async || {
+        let count = async |table: &str| f.database().sql(&format!("SELECT count(*) FROM {table}")).await;
+        (count("messages").await, count("mailboxes").await, count("changes").await, count("commits").await)
+    };
+    let before = rows().await;
+    assert_eq!((before.0.as_str(), before.1.as_str(), before.2.as_str()), ("3", "2", "1"));
+
+    // A node that is started by a wrong clock, and one whose clock goes wrong.
+    mailroom::clock::jump(8 * DAY);
+    let other = Store::open(&f.config, f.heard.clone(), Faults::default()).await.unwrap();
+    for node in [&other, &f.store] {
+        assert!(node.compare_clocks().await.unwrap().is_some());
+        let ahead = node.status().clock_ahead.unwrap();
+        assert!((ahead - 8 * DAY).abs() < MINUTE, "{ahead}");
+        assert!(!node.expire(Timestamp(mailroom::clock::now_micros())).await.unwrap());
+    }
+    assert_eq!(rows().await, before, "nothing that others still show was removed");
+    // It shows them, too, and does not end a mailbox because mail comes to it.
+    assert_eq!(other.list(&store::request("mail@x", 10)).await.unwrap().items.len(), 2);
+    let life = other.mailbox(&store::key("made@x")).await.unwrap().expect("it lasts for two days").id;
+    let (mail, answer) = store::incoming(&["made@x"], store::mail(3).as_bytes());
+    other.append(mail).map_err(drop).unwrap();
+    answer.await.unwrap().unwrap();
+    assert!(matches!(other.create_mailbox(lasts("made@x")).await, Err(StoreError::Exists)));
+    other.close().await;
+
+    mailroom::clock::jump(0);
+    assert_eq!(f.store.compare_clocks().await.unwrap(), None);
+    assert_eq!(f.store.mailbox(&store::key("made@x")).await.unwrap().unwrap().id, life);
+    assert_eq!(f.list("made@x").await.items.len(), 2);
+    f.tidy(store::after(store::DAY + 120)).await;
+    assert!(f.store.mailbox(&store::key("mail@x")).await.unwrap().is_none(), "it goes on by itself");
+    f.store.close().await;
+
+    // The whole program says so.
+    let server = TestServer::with(|config| config.mailboxes.expire_every = Period::millis(100)).await;
+    let health = async || Api::new(server.app.ops).get("/health").await.json();
+    assert_eq!(health().await["parts"]["clock"]["ok"], true, "{}", health().await);
+    server.deliver("mail@example.com", &message("kept", "x")).await;
+    mailroom::clock::jump(8 * DAY);
+    until("a pass looks at the clock", || clock_ahead(&server)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let said = health().await;
+    assert_eq!((&said["status"], &said["parts"]["clock"]["ok"]), (&json!("degraded"), &json!(false)), "{said}");
+    assert!(said["parts"]["clock"]["trouble"].as_str().unwrap().contains("ahead of the database's"), "{said}");
+    assert_eq!(server.api().subjects("mail@example.com").await, ["kept"]);
+    // However long it stays so.
+    mailroom::clock::shift(HOUR + MINUTE);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(view(&server, "mail@example.com").await["messages"], 1);
+    mailroom::clock::jump(0);
+    until("it is well", async || health().await["parts"]["clock"]["ok"] == true).await;
+    until("a pass looks at the clock", async || !clock_ahead(&server).await).await;
+    mailroom::clock::jump(-DAY / 2);
+    until("it is said", async || health().await["parts"]["clock"]["ok"] == false).await;
+    assert!(!clock_ahead(&server).await, "what is behind ends nothing early");
     server.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::config::Config;
 use crate::mail::units::Bytes;
+use crate::store::clocks::TOLERANCE;
 use crate::store::engine::{self, Engine, Kind};
 use crate::tls::Trouble;
 
@@ -116,6 +117,11 @@ fn skew(engine: &Engine) -> Check {
         _ if engine.skew > 0 => format!("the database's clock is {millis} ms ahead of this machine's"),
         _ => format!("the database's clock is {} ms behind this machine's", -millis),
     };
+    if engine.skew < -TOLERANCE {
+        let advice =
+            "this node removes nothing that has expired, and lists mail with a wrong time: set this machine's clock";
+        return Check::fail("db clock", found, advice);
+    }
     if off > SKEW {
         return Check::warn("db clock", found, "run a time service on both: nodes that disagree expire mail at odds");
     }
@@ -166,6 +172,8 @@ mod tests {
         assert_eq!(unwell(|engine| engine.max_connections = 30), [("db connections", Level::Warn)]);
         assert_eq!(unwell(|engine| engine.packet = Some(1 << 20)), [("db packet", Level::Fail)]);
         assert_eq!(unwell(|engine| engine.skew = -2_000_000), [("db clock", Level::Warn)]);
+        assert_eq!(unwell(|engine| engine.skew = -301_000_000), [("db clock", Level::Fail)]);
+        assert_eq!(unwell(|engine| engine.skew = 3_600_000_000), [("db clock", Level::Warn)]);
         assert_eq!(unwell(|engine| engine.round_trip = Duration::from_millis(20)), [("database", Level::Warn)]);
     }
 

@@ -74,7 +74,8 @@ impl Store {
     /// None when another node is at it.
     ///
     /// # Errors
-    /// `Unavailable` when the database or the storage is; what moved until then has moved.
+    /// `Unavailable` when the database or the storage is, or this clock is far ahead of the database server's; what moved
+    /// until then has moved.
     pub async fn archive(
         &self,
         before: Timestamp,
@@ -83,6 +84,11 @@ impl Store {
     ) -> Result<Option<Archived>, StoreError> {
         let cold = self.inner.cold.cold();
         let cold = cold.ok_or_else(|| StoreError::Unavailable("[cold] url names no object storage".into()))?;
+        if let Some(ahead) = self.compare_clocks().await? {
+            let ahead = ahead.as_secs();
+            let why = format!("this clock is {ahead} s ahead of the database's: nothing is old by it; set the clock");
+            return Err(StoreError::Unavailable(why));
+        }
         let _round = self.inner.cold_round.lock().await;
         let lock = Lock::take(self.inner.source.as_ref()).await.map_err(unavailable)?;
         let Some(lock) = lock else { return Ok(None) };
@@ -133,6 +139,12 @@ async fn rounds(store: Weak<Inner>) {
         let every = inner.cold_config.every.0;
         let after = inner.cold_config.after.0.map(|after| after.0);
         let store_now = Store { inner };
+        if let Ok(Some(_)) = store_now.compare_clocks().await {
+            // That was said, and nothing is old by this clock.
+            drop(store_now);
+            tokio::time::sleep(every.max(Duration::from_millis(100))).await;
+            continue;
+        }
         let before = after.map_or(0, |after| crate::clock::now_micros().saturating_sub(columns::micros(after)));
         if let Err(error) = store_now.archive(Timestamp(before), Which::Full, &mut |_| {}).await
             && !store_now.is_closed()

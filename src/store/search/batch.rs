@@ -19,6 +19,7 @@ use crate::mail::address::MailboxKey;
 use crate::mail::id::DeliveryId;
 use crate::mail::query::{Seen, index_columns};
 use crate::mail::summary;
+use crate::mail::time::Timestamp;
 use crate::store::bodies;
 use crate::store::cold::reader::{Patience, Reader, object_of};
 use crate::store::columns;
@@ -90,7 +91,8 @@ pub async fn read<'a>(
     for change in &changes {
         removals.extend(removal(&tx, change).await?);
     }
-    let owners = living_by_id(&tx, arrivals.iter().map(|row| row.mailbox_id)).await?;
+    let owners =
+        living_by_id(&tx, arrivals.iter().map(|row| row.mailbox_id), Timestamp(crate::clock::now_micros())).await?;
     tx.commit().await?;
     let events = arrivals.len() + changes.len();
     Ok(Batch {

@@ -82,12 +82,12 @@ impl<G: Ground> Writer<G> {
     /// The row of a mailbox that has not ended.
     async fn living(&mut self, tx: &DatabaseTransaction, key: &MailboxKey) -> Result<Option<mailbox::Model>, Failure> {
         self.mailboxes.load(tx, std::iter::once(key)).await?;
-        let now = crate::clock::now_micros();
+        let now = self.now();
         Ok(self.mailboxes.get(key).filter(|row| !columns::ended(row, now)).cloned())
     }
 
     async fn create(&mut self, tx: &DatabaseTransaction, new: NewMailbox) -> Outcome<Mailbox> {
-        let now = crate::clock::now_micros();
+        let now = self.now();
         if self.living(tx, &new.key).await?.is_some() {
             return Ok(Err(StoreError::Exists));
         }
@@ -148,7 +148,7 @@ impl<G: Ground> Writer<G> {
             .filter(message::Column::MailboxId.eq(row.id))
             .one(tx)
             .await?;
-        let now = crate::clock::now_micros();
+        let now = self.now();
         let lives = |message: &message::Model| {
             columns::message_end(&row, message.received_at, &self.defaults).is_none_or(|end| end > now)
         };

@@ -34,6 +34,7 @@ use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::ListCache;
+use super::clocks::Skew;
 use super::config::Defaults;
 use super::faults::Faults;
 use super::history::History;
@@ -69,6 +70,8 @@ pub struct Shared {
     pub healthy: AtomicBool,
     pub closing: AtomicBool,
     pub space: Seen,
+    /// Against the database server's clock.
+    pub skew: Skew,
     pub cache: ListCache,
     pub tokens: TokenCache,
     /// Told of every commit.
@@ -249,6 +252,11 @@ impl<G: Ground> Writer<G> {
         self.in_flight.again();
         tokio::time::sleep(Duration::from_millis(u64::from(rand::random_range(1..10 * *tries)))).await;
         true
+    }
+
+    /// The time of day by which mailboxes end.
+    pub(super) fn now(&self) -> i64 {
+        self.shared.skew.now()
     }
 
     pub(super) fn closing(&self) -> bool {

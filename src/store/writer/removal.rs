@@ -185,8 +185,7 @@ impl<G: Ground> Writer<G> {
     /// When retention next has something to do in this mailbox. An empty one made by mail goes at the next pass.
     pub(super) async fn next_due(&self, tx: &DatabaseTransaction, row: &mailbox::Model) -> Result<Option<i64>, DbErr> {
         if row.messages == 0 {
-            let now = crate::clock::now_micros();
-            return Ok(if row.origin == 0 { Some(now) } else { row.expires_at }.map(columns::round_up));
+            return Ok(if row.origin == 0 { Some(self.now()) } else { row.expires_at }.map(columns::round_up));
         }
         let first = oldest(tx, row.id, 1).await?;
         let end = first.first().and_then(|old| columns::message_end(row, old.received_at, &self.defaults));

@@ -85,7 +85,7 @@ impl Ground for Server {
     const LIMIT: Option<Duration> = Some(Duration::from_secs(30));
 
     async fn store(writer: &mut Writer<Self>, deliveries: &[Delivery]) -> Result<(), Failure> {
-        let now = crate::clock::now_micros();
+        let now = writer.now();
         let parts = || deliveries.iter().flat_map(|delivery| &delivery.parts);
         let tx = writer.begin(parts().count()).await?;
         let repeats = Repeats::find::<Self, _>(&tx, deliveries).await?;
@@ -313,7 +313,7 @@ impl Writer<Server> {
         keys: impl Iterator<Item = &MailboxKey> + Clone,
     ) -> Result<(), DbErr> {
         self.mailboxes.load(tx, keys.clone()).await?;
-        let now = crate::clock::now_micros();
+        let now = self.now();
         if keys.into_iter().any(|key| self.mailboxes.get(key).is_none_or(|row| columns::ended(row, now))) {
             let row = meta::Entity::find_by_id(1).one(tx).await?.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
             self.ground.stream = row.stamp;
