@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use entity::{change, mailbox, message};
 use sea_orm::sea_query::{LockBehavior, LockType};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::Writer;
 use super::ground::Ground;
@@ -201,10 +201,24 @@ impl<G: Ground> Writer<G> {
             .all(tx)
             .await?;
         let more = G::forget(self, tx, old.last().map_or(0, |last| last.stamp), now).await?;
-        let Some(last) = old.last() else { return Ok(more) };
-        change::Entity::delete_many().filter(change::Column::Stamp.lte(last.stamp)).exec(tx).await?;
-        // Ascending, so that the last one of a mailbox stays.
-        let floors: BTreeMap<i64, i64> = old.iter().map(|change| (change.mailbox_id, change.modseq)).collect();
+        if old.is_empty() {
+            return Ok(more);
+        }
+        // The clocks of several nodes say nothing about the order within a mailbox, nor what is written meanwhile: exactly
+        // these go, and none of them is above its mailbox's floor.
+        let mut floors: BTreeMap<i64, i64> = BTreeMap::new();
+        for change in &old {
+            let floor = floors.entry(change.mailbox_id).or_insert(change.modseq);
+            *floor = std::cmp::max(*floor, change.modseq);
+        }
+        for old in chunks(&old) {
+            let key = |change: &change::Model| {
+                let of = change::Column::MailboxId.eq(change.mailbox_id);
+                Condition::all().add(of).add(change::Column::Modseq.eq(change.modseq))
+            };
+            let these = old.iter().map(key).fold(Condition::any(), Condition::add);
+            change::Entity::delete_many().filter(these).exec(tx).await?;
+        }
         let ids: Vec<i64> = floors.keys().copied().collect();
         for ids in chunks(&ids) {
             self.raise_floors(tx, ids, &floors).await?;
@@ -218,11 +232,13 @@ impl<G: Ground> Writer<G> {
         ids: &[i64],
         floors: &BTreeMap<i64, i64>,
     ) -> Result<(), Failure> {
-        for row in mailbox::Entity::find().filter(mailbox::Column::Id.is_in(ids.to_vec())).all(tx).await? {
-            let Some(key) = row.address.as_deref().map(MailboxKey::from_stored) else { continue };
-            // This transaction may have changed it already.
-            self.mailboxes.load(tx, std::iter::once(&key)).await?;
-            let Some(mut row) = self.mailboxes.get(&key).filter(|known| known.id == row.id).cloned() else { continue };
+        let rows = mailbox::Entity::find().filter(mailbox::Column::Id.is_in(ids.to_vec())).all(tx).await?;
+        let named = rows.into_iter().filter_map(|row| Some((MailboxKey::from_stored(row.address.as_deref()?), row.id)));
+        let named: Vec<(MailboxKey, i64)> = named.collect();
+        // This transaction may have changed some of them already; the others are locked in the order of their addresses.
+        self.mailboxes.load(tx, named.iter().map(|(key, _)| key)).await?;
+        for (key, id) in named {
+            let Some(mut row) = self.mailboxes.get(&key).filter(|known| known.id == id).cloned() else { continue };
             let floor = floors.get(&row.id).copied().unwrap_or(0);
             row.replay_floor = row.replay_floor.max(floor);
             self.mailboxes.put(key, row, Part::Whole);

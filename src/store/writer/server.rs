@@ -245,8 +245,14 @@ impl Ground for Server {
             .limit(STEP)
             .all(tx)
             .await?;
-        let Some(newest) = old.last() else { return Ok(false) };
-        commit::Entity::delete_many().filter(commit::Column::Batch.lte(newest.batch)).exec(tx).await?;
+        if old.is_empty() {
+            return Ok(false);
+        }
+        // These and no others: a node whose clock is behind may be putting one below the newest of them.
+        let marks: Vec<Uuid> = old.iter().map(|mark| mark.batch).collect();
+        for marks in chunks(&marks) {
+            commit::Entity::delete_many().filter(commit::Column::Batch.is_in(marks.to_vec())).exec(tx).await?;
+        }
         if let Some(through) = old.iter().filter_map(|mark| mark.last).max() {
             meta::Entity::update_many()
                 .col_expr(meta::Column::StreamFloor, Expr::value(through))

@@ -58,7 +58,9 @@ on_servers! {
         a_message_that_both_delete_goes_once
         a_quota_is_exact_however_many_nodes_deliver
         a_mailbox_that_both_make_by_mail_is_one
-        a_list_after_a_position_of_the_stream_leaves_out_nothing;
+        a_list_after_a_position_of_the_stream_leaves_out_nothing
+        what_nodes_of_other_clocks_changed_is_forgotten_up_to_the_last_that_goes
+        exactly_the_changes_that_were_found_old_are_forgotten;
     outages:
         killed_connections_lose_nothing_and_repeat_nothing
         reads_that_are_given_up_leave_no_transaction_behind

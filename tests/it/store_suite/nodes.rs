@@ -303,3 +303,43 @@ pub async fn a_list_after_a_position_of_the_stream_leaves_out_nothing(engine: En
     let further = nodes.nodes[0].0.list(&ListRequest { page, ..request }).await;
     assert!(matches!(further, Err(StoreError::BadPage)), "{further:?}");
 }
+
+/// Stamps in rows come from the clocks of nodes: they need not rise with the counter of a mailbox.
+pub async fn what_nodes_of_other_clocks_changed_is_forgotten_up_to_the_last_that_goes(engine: Engine) {
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = None).await;
+    let ids = f.fill("a@x", 4).await;
+    let mut cursors = Vec::new();
+    for id in &ids[..3] {
+        cursors.push(f.cursor("a@x").await);
+        f.store.delete_messages(&key("a@x"), Deletion::One(*id)).await.unwrap();
+    }
+    assert_eq!(f.replay("a@x", cursors[2], 10).await.unwrap(), ["7 deleted 3"]);
+    f.database().sql("UPDATE changes SET stamp = 1 WHERE modseq = 7").await;
+    f.tidy(after(2 * DAY)).await;
+    for (n, cursor) in cursors.iter().enumerate() {
+        assert_eq!(f.replay("a@x", *cursor, 10).await, None, "a removal is missed after change {n}");
+    }
+    let present = f.cursor("a@x").await;
+    assert_eq!(f.replay("a@x", present, 10).await, Some(vec![]));
+}
+
+pub async fn exactly_the_changes_that_were_found_old_are_forgotten(engine: Engine) {
+    const STEP: usize = 500;
+    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = None).await;
+    for (to, count) in [("a@x", STEP - 1), ("b@x", 3)] {
+        let ids = f.fill(to, count + 1).await;
+        let to = key(to);
+        let gone = ids[..count].iter().map(|id| f.store.delete_messages(&to, Deletion::One(*id)));
+        assert!(futures_util::future::join_all(gone).await.into_iter().all(|gone| gone.unwrap() == 1));
+    }
+    let database = f.database();
+    // No order among them tells which of them a step finds.
+    database.sql("UPDATE changes SET stamp = 7").await;
+    assert!(f.store.expire(after(2 * DAY)).await.unwrap(), "there is more to do");
+    assert_eq!(database.sql("SELECT count(*) FROM changes").await, "2");
+    let above = "SELECT count(*) FROM mailboxes b WHERE replay_floor + (SELECT count(*) FROM changes c WHERE \
+                 c.mailbox_id = b.id AND c.modseq > b.replay_floor) < modseq";
+    assert_eq!(database.sql(above).await, "0", "a change above the floor is gone");
+    f.tidy(after(2 * DAY)).await;
+    assert_eq!(database.sql("SELECT count(*) FROM changes").await, "0");
+}
