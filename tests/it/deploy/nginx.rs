@@ -1,7 +1,10 @@
 //! `nginx/` before two servers: addresses of clients, pushes, files that are kept, who is asked again when a server goes.
 
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -46,11 +49,24 @@ fn command(directory: &Path) -> Command {
     command
 }
 
-/// In a process group of its own, so that the workers can be killed with their master.
+/// In a process group of its own, so that the workers can be killed with their master. What it says goes to a socket, as under
+/// systemd, where `/dev/stdout` and `/dev/stderr` cannot be opened.
 fn spawn(directory: &Path) -> Child {
-    let log = fs::File::options().create(true).append(true).open(directory.join("error.log")).unwrap();
+    let (log, _) = journal();
     let mut command = command(directory);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn().expect("nginx starts")
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .expect("it starts")
+}
+
+/// What a unit's program writes to, and where that is read.
+fn journal() -> (OwnedFd, UnixStream) {
+    let (written, read) = UnixStream::pair().unwrap();
+    (written.into(), read)
 }
 
 /// Replaces what must be there.
@@ -80,7 +96,7 @@ fn configure(directory: &Path, ports: [SocketAddr; 4], http: &[SocketAddr], smtp
         "http.conf",
         &[
             ("/var/cache/nginx/mailroom", format!("{at}/cache")),
-            ("/dev/stdout", format!("{at}/access.log")),
+            ("/var/log/nginx", at.to_string()),
             ("server_tokens off;", format!("server_tokens off;\n{temporary}")),
         ],
     );
@@ -93,13 +109,14 @@ fn configure(directory: &Path, ports: [SocketAddr; 4], http: &[SocketAddr], smtp
             ("    listen [::]:443 ssl http2 default_server;\n", String::new()),
         ],
     );
+    edit("nginx.conf", &[("/var/log/nginx", at.to_string())]);
     edit("tls.conf", &[("/etc/nginx/tls", at.to_string())]);
     edit(
         "stream.conf",
         &[
             ("listen 25 ", format!("listen {mail} ")),
             ("    listen [::]:25 so_keepalive=on backlog=4096;\n", String::new()),
-            ("/dev/stdout", format!("{at}/mail.log")),
+            ("/var/log/nginx/access.log", format!("{at}/mail.log")),
         ],
     );
     let nodes = |file: &str, addresses: &[SocketAddr]| {
@@ -214,6 +231,36 @@ async fn a_socket_works_over_tls_for_pages_of_its_own_server_alone() {
     match socket.hear_within(std::time::Duration::from_secs(5)).await {
         crate::support::socket::Heard::Closed(code) => assert_eq!(code, Some(1012)),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_starts_where_its_output_is_a_socket_as_under_systemd() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = free_addresses::<2>();
+    configure(directory.path(), free_addresses(), &nodes[..1], &nodes[1..]);
+    let tested = || {
+        let (log, mut read) = journal();
+        let mut command = command(directory.path());
+        let mut child = command.arg("-t").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        // Its ends of the socket are the last ones then.
+        drop(command);
+        let mut said = String::new();
+        read.read_to_string(&mut said).unwrap();
+        (child.wait().unwrap().success(), said)
+    };
+    let (starts, said) = tested();
+    assert!(starts && said.contains("test is successful"), "{said}");
+    // So this test notices what cannot be opened there.
+    for file in ["http.conf", "stream.conf"] {
+        let path = directory.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let log = text.lines().find(|line| line.starts_with("access_log ")).unwrap();
+        let name = log.split(' ').nth(1).unwrap();
+        fs::write(&path, text.replace(name, "/dev/stdout")).unwrap();
+        let (starts, said) = tested();
+        assert!(!starts && said.contains("/dev/stdout"), "{said}");
+        fs::write(&path, text).unwrap();
     }
 }
 
