@@ -36,6 +36,7 @@ use crate::smtp::limits::Limits;
 use crate::startup;
 use crate::store::{Faults, Outlet, Store};
 use crate::telemetry::Recorder;
+use crate::web::views::SmtpAddress;
 
 /// How often singletons that died are looked for.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -111,7 +112,7 @@ impl App {
             inbound: inbound.clone(),
             limits: limits.clone(),
             secret: store.secret().await?,
-            smtp: smtp_addresses.clone(),
+            smtp: shown_smtp(&config.smtp, &smtp_addresses),
         };
         let web = Web::start(http, &config.http, &config.sockets, places(&config), content)?;
         let outlet = outlet(broker.as_deref(), &store);
@@ -215,6 +216,14 @@ async fn broker(config: &Config, store: &Store) -> anyhow::Result<Option<Arc<Bro
 /// Where whole deliveries go.
 fn outlet(broker: Option<&Broker>, store: &Store) -> Arc<dyn Outlet> {
     broker.map_or_else(|| Arc::new(store.clone()) as Arc<dyn Outlet>, Broker::outlet)
+}
+
+/// Where users are told to send.
+fn shown_smtp(config: &SmtpConfig, listeners: &[SocketAddr]) -> Vec<SmtpAddress> {
+    if let Some((host, port)) = config.public() {
+        return vec![SmtpAddress { host, port }];
+    }
+    listeners.iter().map(|at| SmtpAddress { host: at.ip().to_string(), port: at.port() }).collect()
 }
 
 fn bind_smtp(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {

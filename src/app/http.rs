@@ -23,6 +23,7 @@ use crate::sockets::outside::{Access, Denied, Foreign};
 use crate::sockets::{self, Http, Outside, Sockets, http_service};
 use crate::store::Store;
 use crate::web;
+use crate::web::views::SmtpAddress;
 
 /// The running listener.
 pub struct Web {
@@ -68,8 +69,8 @@ pub struct Content {
     pub limits: Limits,
     /// What keys of attachments are signed with.
     pub secret: [u8; 32],
-    /// Addresses that SMTP listens on.
-    pub smtp: Vec<SocketAddr>,
+    /// Where senders reach SMTP.
+    pub smtp: Vec<SmtpAddress>,
 }
 
 impl Web {

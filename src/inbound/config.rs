@@ -1,6 +1,6 @@
 //! Settings of receiving: `[smtp]`, `[mailboxes]`, `[domains]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,17 @@ use crate::mail::units::{Bytes, Count, Limit, Period};
 use crate::settings::{Check, Listen, ListenError, Network, Wrong, is_domain};
 use crate::store::WhenFull;
 
+/// Where other servers bring mail, RFC 5321 §4.5.4.2.
+const SMTP_PORT: u16 = 25;
+
 crate::settings! {
     /// `[smtp]`: the listeners and what one client may ask of them.
     pub struct SmtpConfig {
         /// Where to listen; `smtp://address:port`. Without an address it is a port of 127.0.0.1.
         pub listen: Vec<String> = vec!["smtp://127.0.0.1:2525".into()],
+        /// Where senders reach SMTP when that is not `listen`, behind a proxy or a published port: "name:port", or a name alone
+        /// for port 25. The dashboard and `/v1/server` show it instead of `listen`.
+        pub public_address: String = String::new(),
         /// The name this server gives itself in its greeting and in `Received`; empty: the machine's host name.
         pub hostname: String = String::new(),
         /// Sessions at one time; beyond it a client hears 421.
@@ -53,6 +59,26 @@ crate::settings! {
 }
 
 impl SmtpConfig {
+    /// Host and port that senders are shown; none where `public_address` is empty, or would not do.
+    #[must_use]
+    pub fn public(&self) -> Option<(String, u16)> {
+        let text = self.public_address.as_str();
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Some((address.ip().to_string(), address.port())).filter(|(_, port)| *port > 0);
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Some((text.to_owned(), SMTP_PORT));
+        }
+        let (name, port) = match text.split_once(':') {
+            // `parse` would take a sign.
+            Some((_, port)) if port.starts_with('+') => return None,
+            Some((name, port)) => (name, port.parse().ok().filter(|port| *port > 0)?),
+            None => (text, SMTP_PORT),
+        };
+        let is_name = name.is_ascii() && !name.starts_with('[') && is_domain(name);
+        is_name.then(|| (name.to_owned(), port))
+    }
+
     /// What one item of `listen` means; `smtp://` may be left out.
     ///
     /// # Errors
@@ -70,6 +96,11 @@ impl Check for SmtpConfig {
                 false => "smtp://ADDRESS:PORT, as in listen = [\"smtp://127.0.0.1:2525\"]",
             };
             wrong.refuse_text("listen", url, possible);
+        }
+        if !self.public_address.is_empty() && self.public().is_none() {
+            let possible =
+                "\"NAME:PORT\", as in public_address = \"mail.example.com:25\", or \"\" for what listen says";
+            wrong.refuse_text("public_address", &self.public_address, possible);
         }
         let is_name = |name: &str| name.is_empty() || (name.is_ascii() && is_domain(name));
         if !is_name(&self.hostname) {
@@ -215,6 +246,44 @@ impl Check for DomainsConfig {
         }
         if !is_domain(&self.default) {
             wrong.refuse_text("default", &self.default, "a domain, as in default = \"mailroom.test\"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_address_is_a_name_or_an_address_and_a_port() {
+        let read = |text: &str| SmtpConfig { public_address: text.into(), ..SmtpConfig::default() }.public();
+        for (text, host, port) in [
+            ("mail.example.com:25", "mail.example.com", 25),
+            ("mail.example.com", "mail.example.com", 25),
+            ("localhost:2525", "localhost", 2525),
+            ("192.0.2.1", "192.0.2.1", 25),
+            ("192.0.2.1:26", "192.0.2.1", 26),
+            ("2001:db8::1", "2001:db8::1", 25),
+            ("[2001:db8::1]:26", "2001:db8::1", 26),
+        ] {
+            assert_eq!(read(text), Some((host.to_owned(), port)), "{text}");
+        }
+        for text in [
+            "",
+            ":25",
+            "smtp://mail.example.com",
+            "a b:25",
+            "a.b:",
+            "a.b:0",
+            "a.b:+1",
+            "a.b:99999",
+            "192.0.2.1:0",
+            "a.b:25:26",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+            let config = SmtpConfig { public_address: text.into(), ..SmtpConfig::default() };
+            let wrong = Wrong::of(&config);
+            assert_eq!(wrong.iter().any(|(setting, _)| *setting == "public_address"), !text.is_empty(), "{wrong:?}");
         }
     }
 }

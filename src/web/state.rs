@@ -1,12 +1,12 @@
 //! What handlers work with. Made once by `app`, cloned into every worker.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 
 use super::config::Config;
+use super::views::SmtpAddress;
 use crate::accounts::part_keys::PartKeys;
 use crate::cluster::limits::Limits;
 use crate::inbound::Inbound;
@@ -20,8 +20,8 @@ pub struct State {
     pub store: Store,
     pub inbound: Inbound,
     pub config: Arc<Config>,
-    /// Addresses that SMTP really listens on: shown to users as where to send.
-    pub smtp: Arc<[SocketAddr]>,
+    /// Shown to users as where to send.
+    pub smtp: Arc<[SmtpAddress]>,
     /// Bytes that answers may hold.
     pub gate: Arc<Gate>,
     /// What each client network may do.

@@ -15,7 +15,7 @@ pub struct Server {
     pub version: &'static str,
     /// `open`: anyone who reaches the port reads; `token`: a mailbox's token is needed.
     pub access: AccessKind,
-    /// Where SMTP listens.
+    /// Where senders reach SMTP: `[smtp] public_address`, or else every address that it listens on.
     pub smtp: Vec<SmtpAddress>,
     /// The domain of generated addresses.
     pub default_domain: Option<String>,
@@ -25,10 +25,10 @@ pub struct Server {
     pub receiving: bool,
 }
 
-/// An address that SMTP listens on.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+/// An address that SMTP is reached at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SmtpAddress {
-    /// An IP address; `0.0.0.0` and `::` are all of this machine's.
+    /// A name or an IP address; `0.0.0.0` and `::` are all of this machine's.
     pub host: String,
     pub port: u16,
 }

@@ -444,3 +444,11 @@ async fn the_page_the_docs_and_the_document_are_served_under_their_policies() {
     assert_eq!(domains["items"][0], json!({"domain": "mailroom.test", "is_default": true}));
     server.stop().await;
 }
+
+#[actix::test]
+async fn users_are_told_the_public_address_where_there_is_one() {
+    let server = TestServer::with(|config| config.smtp.public_address = "mail.example.com:25".into()).await;
+    let view = server.api().json("/v1/server").await;
+    assert_eq!(view["smtp"], json!([{"host": "mail.example.com", "port": 25}]));
+    server.stop().await;
+}

@@ -17,7 +17,22 @@ const GRACE_VARIABLE: &str = "TERMINATION_GRACE_SECONDS";
 pub fn checks(config: &Config) -> Vec<Check> {
     let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let grace = std::env::var(GRACE_VARIABLE).ok();
-    vec![proxies(config), stop(config, in_kubernetes, grace.as_deref())]
+    let mut checks = vec![proxies(config), stop(config, in_kubernetes, grace.as_deref())];
+    checks.extend(shown(config));
+    checks
+}
+
+/// Whether users behind a proxy are told its address, and not what the node listens on.
+fn shown(config: &Config) -> Option<Check> {
+    if let Some((host, port)) = config.smtp.public() {
+        return Some(Check::ok("SMTP shown", format!("users are told to send to {host}, port {port}")));
+    }
+    let is_behind = !config.smtp.proxy_protocol_from.is_empty();
+    is_behind.then(|| {
+        let found = format!("users are told to send to {}", config.smtp.listen.join(", "));
+        let advice = "mail comes through a proxy: say its name and port in [smtp] public_address";
+        Check::notice("SMTP shown", found, advice)
+    })
 }
 
 /// Whether those who may say for whom they come are few, and the same for mail and for HTTP.
@@ -90,6 +105,20 @@ mod tests {
         assert_eq!(with(&[], &["10.0.0.2"]), Level::Notice);
         assert_eq!(with(&["10.0.0.0/8"], &["10.0.0.2"]), Level::Warn);
         assert_eq!(with(&["10.0.0.2"], &["2001:db8::/64"]), Level::Warn);
+    }
+
+    #[test]
+    fn behind_a_proxy_users_are_told_its_address() {
+        let mut config = Config::default();
+        assert_eq!(shown(&config), None);
+        config.smtp.proxy_protocol_from = vec!["10.0.0.2".parse().unwrap()];
+        assert_eq!(shown(&config).unwrap().level, Level::Notice);
+        config.smtp.public_address = "mail.example.com:25".into();
+        let shown = shown(&config).unwrap();
+        assert_eq!(
+            (shown.level, shown.found.as_str()),
+            (Level::Ok, "users are told to send to mail.example.com, port 25")
+        );
     }
 
     #[test]

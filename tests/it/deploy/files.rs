@@ -121,6 +121,11 @@ fn the_compose_file_is_valid_and_its_settings_are_known() {
     for name in ["MAILROOM__HTTP__TRUSTED_PROXIES", "MAILROOM__SMTP__PROXY_PROTOCOL_FROM"] {
         assert_eq!(environment[name], nginx, "{name}");
     }
+    // Users are told where nginx is, not where a node listens.
+    assert_eq!(environment["MAILROOM__SMTP__PUBLIC_ADDRESS"], "mail.example.com:25");
+    let moved = &compose_with(&[("SMTP_PORT", "2626")])["services"];
+    assert_eq!(moved["node1"]["environment"]["MAILROOM__SMTP__PUBLIC_ADDRESS"], "mail.example.com:2626");
+    assert!(moved["nginx"]["ports"].to_string().contains("2626"), "{}", moved["nginx"]["ports"]);
     // What is mounted is there.
     let text = fs::read_to_string(deploy("compose.yml")).unwrap();
     let mounted =
@@ -267,6 +272,10 @@ fn the_manifests_fit_each_other_and_the_program() {
         assert!(settings[&format!("MAILROOM__{setting}")].contains(&format!("0.0.0.0:{port}")), "{setting}");
     }
     assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], "8025");
+    let port =
+        of_kind(&documents, "Service").into_iter().find(|service| service["metadata"]["name"] == "mailroom-smtp");
+    let port = &port.unwrap()["spec"]["ports"][0]["port"];
+    assert_eq!(settings["MAILROOM__SMTP__PUBLIC_ADDRESS"], format!("mail.example.com:{port}"));
 }
 
 #[test]
