@@ -87,8 +87,10 @@ impl App {
         let gate = gate(&config.smtp);
         let announcer = Announcer::default();
         let cluster = Cluster::start(&config.redis, &announcer)?;
-        let status = Arc::new(Status::new(Arc::clone(&gate), Arc::clone(&announcer.map), cluster.redis.clone()));
         let ops_listener = startup::listen(config.ops.listen.0, "operations", "--ops")?;
+        let process = status::process(&config);
+        let status =
+            Arc::new(Status::new(process, Arc::clone(&gate), Arc::clone(&announcer.map), cluster.redis.clone()));
         let ops_server =
             ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 

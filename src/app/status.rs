@@ -6,16 +6,20 @@ use parking_lot::RwLock;
 
 use crate::cluster::broker::{Broker, BrokerStatus, metrics as broker_metrics};
 use crate::cluster::redis::Redis;
+use crate::config::Config;
 use crate::inbound::gate::Gate;
 use crate::inbound::map::Map;
 use crate::inbound::metrics as inbound_metrics;
 use crate::ops::{Part, Phase, Probe};
 use crate::store::clocks::TOLERANCE;
+use crate::store::engine;
 use crate::store::{Store, metrics as store_metrics};
 
 /// See the module.
 pub struct Status {
     phase: RwLock<Phase>,
+    /// Who this is.
+    process: Part,
     store: RwLock<Option<Store>>,
     gate: Arc<Gate>,
     map: Arc<Map>,
@@ -25,9 +29,9 @@ pub struct Status {
 
 impl Status {
     #[must_use]
-    pub fn new(gate: Arc<Gate>, map: Arc<Map>, redis: Option<Redis>) -> Self {
+    pub fn new(process: Part, gate: Arc<Gate>, map: Arc<Map>, redis: Option<Redis>) -> Self {
         let (phase, store, broker) = (RwLock::new(Phase::Starting), RwLock::new(None), RwLock::new(None));
-        Self { phase, store, gate, map, broker, redis }
+        Self { phase, process, store, gate, map, broker, redis }
     }
 
     pub fn set(&self, phase: Phase) {
@@ -45,6 +49,16 @@ impl Status {
     }
 }
 
+/// Which server this is: what `mailroom doctor` compares with its own configuration when it finds a port taken.
+#[must_use]
+pub fn process(config: &Config) -> Part {
+    let listeners: Vec<_> = config.listeners().into_iter().map(|(_, address)| address.to_string()).collect();
+    Part::new("process", false, None)
+        .with("id", std::process::id())
+        .with("database", engine::name(&config.store()).unwrap_or_else(|| "sqlite".into()))
+        .with("listeners", listeners)
+}
+
 impl Probe for Status {
     fn phase(&self) -> Phase {
         *self.phase.read()
@@ -52,7 +66,7 @@ impl Probe for Status {
 
     fn parts(&self) -> Vec<Part> {
         let Some(store) = self.store.read().clone() else {
-            return vec![Part::new("store", true, Some("opening".into()))];
+            return vec![Part::new("store", true, Some("opening".into())), self.process.clone()];
         };
         let status = store.status();
         let failing = (!status.healthy).then(|| "the last batch could not be written".to_owned());
@@ -67,6 +81,7 @@ impl Probe for Status {
                 .with("sessions", self.gate.sessions())
                 .with("bytes_in_flight", self.gate.bytes())
                 .with("active_mailboxes", self.map.active()),
+            self.process.clone(),
         ];
         // The disk of a database server is its own affair.
         parts.extend(status.free_bytes.map(|free| Part::new("disk", false, full).with("free_bytes", free)));

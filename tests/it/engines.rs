@@ -7,6 +7,7 @@ use mailroom::mail::units::Bytes;
 use mailroom::store::{Deletion, Faults, Store};
 
 use crate::store_suite::support::{Engine, Fixture, Heard, config, key, mail};
+use crate::support::process::Plan;
 use crate::support::servers::MariaDb;
 use crate::support::servers::database::{mariadb, postgres};
 
@@ -162,6 +163,39 @@ async fn doctor_asks_the_server_and_says_when_it_is_not_there() {
         let done = mailroom(&["doctor", "--smtp", "0", "--http", "0", "--ops", "0"], &away);
         assert_eq!(done.status.code(), Some(1));
         assert!(said(&done).contains("FAIL  database"), "{}", said(&done));
+    }
+}
+
+/// `doctor` with the ports of a node, and this database; its lines about them.
+fn ports(plan: &Plan, url: &str) -> Vec<String> {
+    let [smtp, http, ops] = [plan.smtp, plan.http, plan.ops].map(|address| address.to_string());
+    let report = said(&mailroom(&["doctor", "--smtp", &smtp, "--http", &http, "--ops", &ops], url));
+    let about = |line: &&str| {
+        let name = line.get(6..).and_then(|line| line.split(' ').next());
+        name.is_some_and(|name| ["SMTP", "HTTP", "operations"].contains(&name)) && !line.contains("SMTP shown")
+    };
+    report.lines().filter(about).map(str::to_owned).collect()
+}
+
+#[actix::test]
+async fn doctor_knows_the_node_that_runs_by_its_database() {
+    for engine in SERVERS {
+        let directory = tempfile::tempdir().unwrap();
+        let url = engine.database(directory.path()).url;
+        let plan = Plan::new(directory.path()).set("MAILROOM__DATABASE__URL", &url);
+        let node = plan.start().await;
+        // As an operator does who looks again after each step.
+        let lines = ports(&plan, &url);
+        let served = format!("is served by the running mailroom (process {})", node.id());
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("ok    ") && line.contains(&served)), "{lines:?}");
+        // Another installation would find them taken.
+        let lines = ports(&plan, "postgres://mailroom@127.0.0.1:1/other");
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines.iter().all(|line| line.starts_with("FAIL  ")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("another database")), "{lines:?}");
+        node.terminate();
+        assert!(ports(&plan, &url).iter().all(|line| line.ends_with(" is free")));
     }
 }
 

@@ -4,22 +4,54 @@ use std::fs;
 use std::net::SocketAddr;
 
 use super::Check;
+use super::running::{self, Running};
 use crate::config::Config;
 use crate::startup::{StartError, data_holder, listen};
+use crate::store::engine;
+
+/// The server of this configuration, should it run already.
+enum Own {
+    /// Whoever has the data directory locked.
+    Files(Option<String>),
+    /// Whoever answers at the operations listener; it is ours when it has our database.
+    Shared { database: String, running: Option<Running> },
+}
 
 /// One check for each address that `serve` would listen on.
 pub fn checks(config: &Config) -> Vec<Check> {
-    let server = data_holder(&config.runtime.data);
-    config.listeners().into_iter().map(|(name, addr)| check(name, addr, server.as_deref())).collect()
+    let own = match engine::name(&config.store()) {
+        None => Own::Files(data_holder(&config.runtime.data)),
+        Some(database) => Own::Shared { database, running: running::ask(config.ops.listen.0) },
+    };
+    config.listeners().into_iter().map(|(name, addr)| check(name, addr, &own)).collect()
 }
 
-fn check(name: &'static str, addr: SocketAddr, server: Option<&str>) -> Check {
+fn check(name: &'static str, addr: SocketAddr, own: &Own) -> Check {
     match listen(addr, "it", "the configuration") {
         Ok(_) if addr.port() == 0 => Check::ok(name, format!("{addr}: a free port is taken at start")),
         Ok(_) => Check::ok(name, format!("{addr} is free")),
-        Err(StartError::PortTaken { .. }) => taken(name, addr, server),
+        Err(StartError::PortTaken { .. }) => match own {
+            Own::Shared { database, running: Some(running) } if running.holds(addr) => {
+                held(name, addr, database, running)
+            }
+            Own::Shared { .. } => taken(name, addr, None),
+            Own::Files(server) => taken(name, addr, server.as_deref()),
+        },
         Err(error) => Check::fail(name, error.to_string(), "use an address of this machine and a port it may bind"),
     }
+}
+
+/// By a server that says who it is.
+fn held(name: &'static str, addr: SocketAddr, database: &str, running: &Running) -> Check {
+    let id = running.id;
+    if running.database == database {
+        return Check::ok(name, format!("{addr} is served by the running mailroom (process {id})"));
+    }
+    Check::fail(
+        name,
+        format!("{addr} is taken by a mailroom with another database (process {id}, {})", running.database),
+        "stop that server, or choose another port in the configuration",
+    )
 }
 
 fn taken(name: &'static str, addr: SocketAddr, server: Option<&str>) -> Check {
@@ -85,13 +117,29 @@ mod tests {
     fn a_free_and_a_taken_port_are_told_apart() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let check_taken = check("SMTP", addr, None);
+        let nobody = Own::Files(None);
+        let check_taken = check("SMTP", addr, &nobody);
         assert_eq!(check_taken.level, Level::Fail);
         assert!(check_taken.found.contains(&format!("process {}", std::process::id())), "{}", check_taken.found);
-        let ours = check("SMTP", addr, Some(&format!("process {}", std::process::id())));
+        let ours = check("SMTP", addr, &Own::Files(Some(format!("process {}", std::process::id()))));
         assert_eq!(ours.level, Level::Ok, "{}", ours.found);
         drop(listener);
-        assert_eq!(check("SMTP", addr, None).level, Level::Ok);
+        assert_eq!(check("SMTP", addr, &nobody).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_port_of_the_running_server_is_well_where_it_has_the_same_database() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let level = |database: &str, listeners: Vec<SocketAddr>| {
+            let running = Running { id: 7, database: "postgres://mail@db/mail".into(), listeners };
+            check("SMTP", addr, &Own::Shared { database: database.into(), running: Some(running) }).level
+        };
+        assert_eq!(level("postgres://mail@db/mail", vec![addr]), Level::Ok);
+        assert_eq!(level("postgres://mail@db/other", vec![addr]), Level::Fail);
+        assert_eq!(level("postgres://mail@db/mail", Vec::new()), Level::Fail, "somebody else has it");
+        let alone = Own::Shared { database: "postgres://mail@db/mail".into(), running: None };
+        assert_eq!(check("SMTP", addr, &alone).level, Level::Fail);
     }
 
     #[test]
