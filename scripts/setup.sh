@@ -59,6 +59,7 @@ if [ "$purpose" = test ]; then
     need openssl openssl
     need prometheus promtool
     need docker-compose docker-compose
+    need systemd systemd-analyze
     need_file python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
     need_file fonts-noto-cjk /usr/share/fonts/opentype/noto/NotoSansCJK*
     need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf

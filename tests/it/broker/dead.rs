@@ -20,7 +20,7 @@ pub fn program(url: &str) -> Command {
     command
 }
 
-async fn dead(url: &str, words: &[&str]) -> Output {
+pub async fn dead(url: &str, words: &[&str]) -> Output {
     let mut command = program(url);
     command.args(["queue", "dead"]).args(words);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()

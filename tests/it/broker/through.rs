@@ -252,6 +252,32 @@ async fn doctor_looks_at_the_broker_and_makes_nothing() {
     assert!(away.contains("FAIL  broker") && !away.contains("secret"), "{away}");
 }
 
+/// Every right of its own is tried: queues are made, published to, taken from and looked at.
+#[actix::test]
+async fn the_rights_that_the_documentation_gives_are_enough() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deployment.md")).unwrap();
+    let line = text.lines().find(|line| line.contains("rabbitmqctl set_permissions -p / mailroom ")).unwrap();
+    let rights: Vec<_> = line.split('\'').skip(1).step_by(2).collect();
+    let [configure, write, read] = rights[..] else { panic!("{line}") };
+    let url = shared().fresh();
+    let vhost = url.rsplit_once('/').unwrap().1.to_owned();
+    shared().control(["add_user", "narrow", "secret"]);
+    shared().control(["set_permissions", "-p", &vhost, "narrow", configure, write, read]);
+    let url = url.replace("guest:guest@", "narrow:secret@");
+    let server = server(&url, |_| {}).await;
+    assert!(send(server.smtp_address(), &["a@example.com"], "through").await.starts_with("250 "));
+    has(&server.api(), "a@example.com", &["through".into()]).await;
+    let report = doctor(&url).await;
+    assert!(report.contains("ok    broker"), "{report}");
+    let listed = super::dead::dead(&url, &["list"]).await;
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    server.stop().await;
+    // Without them nothing works, so that the test would notice one that is missing.
+    shared().control(["set_permissions", "-p", &vhost, "narrow", configure, "^nothing$", read]);
+    let report = doctor(&url).await;
+    assert!(report.contains("FAIL  broker"), "{report}");
+}
+
 pub async fn doctor(url: &str) -> String {
     let mut command = super::dead::program(url);
     let data = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! What stands around the server in production: nginx in front, compose, Kubernetes, Prometheus, each read by its own tools.
+//! What stands around the server in production: nginx in front, systemd, compose, Kubernetes, Prometheus, each read by its own tools.
 
 mod exported;
 mod files;
 pub mod nginx;
 mod rolling;
+mod unit;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
