@@ -32,7 +32,7 @@
 //! |---|---|
 //! | [`mail`] | nothing of this crate; pure |
 //! | [`smtp`] | mail; pure |
-//! | [`clock`], [mod@settings] | std, serde, toml; `settings` also mail |
+//! | [`clock`], [`seldom`], [mod@settings] | std, serde, toml; `settings` also mail |
 //! | [`tls`] | settings; alone names rustls |
 //! | [`store`] | mail, clock, supervise, tls; alone names SeaORM and the entities |
 //! | [`cluster`] | mail, store, clock, supervise, tls; alone names Redis, and `broker` lapin |
@@ -42,11 +42,11 @@
 //! | [`sockets`] | mail, accounts, cluster, inbound; `session.rs` alone names actix-web-actors |
 //! | [`web`] | mail, store, accounts, cluster, handoff, inbound, sockets |
 //! | [`config`], [`telemetry`], [`ops`] | each stage's settings and metric descriptions; `ops` also `accounts` (whose pages ask) |
-//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry, tls |
+//! | [`cli`] | app, cluster, config, mail, smtp, store, startup, telemetry, tls; `doctor` metric names of accounts and inbound |
 //! | [`app`] | everything; named by `cli` and tests only |
 //!
 //! "Pure" means: no actors, sockets, database, log, metrics or clock; bytes and times come in, replies and events go out. Every
-//! stage may also use `settings` in its `config.rs`. `tests/it/layering.rs` has the same table and fails on a break.
+//! stage may also use `settings` in its `config.rs`, and `seldom`. `tests/it/layering.rs` has the same table and fails on a break.
 //!
 //! # Where to begin
 //!
@@ -82,6 +82,7 @@ pub mod handoff;
 pub mod inbound;
 pub mod mail;
 pub mod ops;
+pub mod seldom;
 pub mod settings;
 pub mod smtp;
 pub mod sockets;

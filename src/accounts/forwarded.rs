@@ -11,7 +11,7 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::settings::Network;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 

@@ -2,7 +2,7 @@
 //!
 //! Called by `web` and `sockets` for each request or subscription. Map: [`tokens`] makes and hashes tokens,
 //! [`part_keys`] opens the attachments of one message to its page, [`origin`] tells a browser's own page from a foreign
-//! one, [`forwarded`] believes trusted proxies about who asks.
+//! one, [`forwarded`] believes trusted proxies about who asks, [`unnamed`] tells of others.
 //!
 //! Invariant: a wrong token and an unknown mailbox cannot be told apart from outside.
 
@@ -10,6 +10,7 @@ pub mod forwarded;
 pub mod origin;
 pub mod part_keys;
 pub mod tokens;
+pub mod unnamed;
 
 use crate::mail::address::MailboxKey;
 use crate::store::tokens::Life;

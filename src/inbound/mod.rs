@@ -1,6 +1,6 @@
 //! Receiving: from a TCP connection to a committed row and an event for everyone who listens.
 //!
-//! Map: [`listener`] accepts, from a proxy after its [mod@proxy] header (pure), until its [`last_call`]; [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
+//! Map: [`listener`] accepts, from a proxy after its [mod@proxy] header (pure; from no [`unnamed`] one), until its [`last_call`]; [`gate`] bounds, [`session`] (actor) drives the protocol over a [mod@line],
 //! [`receipt`] notes one message, [`allowance`] says whether it may be sent; [`door`] admits and makes a [`delivery`];
 //! [`registry`] (actor) starts [`mailbox`] actors and keeps the [`map`];
 //! [`announcer`] brings what was committed to them and to [`everything`] (actor, for `*`), each a [`publisher`]
@@ -34,6 +34,7 @@ pub mod retention;
 pub mod session;
 pub mod subscription;
 pub mod trusted;
+pub mod unnamed;
 
 use std::sync::Arc;
 use std::time::Duration;

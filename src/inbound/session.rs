@@ -22,6 +22,7 @@ use super::line::{CHUNK, Readable, linger, write_all};
 use super::listener::Sessions;
 use super::metrics as names;
 use super::receipt::{self, Receipt};
+use super::unnamed;
 use crate::cluster::limits::Limits as ClientLimits;
 use crate::handoff::{Answer, Door, Refusal};
 use crate::mail::id::SessionId;
@@ -73,6 +74,8 @@ pub struct SmtpSession {
     /// A write is awaited: what comes to `out` meanwhile is written after it.
     writing: bool,
     closing: bool,
+    /// Nothing came yet.
+    is_new: bool,
     sessions: Sessions,
     place: Place,
 }
@@ -104,6 +107,7 @@ impl SmtpSession {
             draining: false,
             writing: false,
             closing: false,
+            is_new: true,
             sessions,
             place,
         }
@@ -134,6 +138,10 @@ impl SmtpSession {
     }
 
     fn feed(&mut self, input: &[u8], ctx: &mut Context<Self>) {
+        if !input.is_empty() && std::mem::take(&mut self.is_new) && unnamed::is_header(input) {
+            unnamed::tell(&self.stream, &self.site.proxies);
+            return self.end(reply::PROXY_HEADER, ctx);
+        }
         let mut rest = input;
         loop {
             let (taken, step) = self.server.input(rest, &mut self.out);

@@ -179,6 +179,8 @@ replies! {
     TOO_MANY_ERRORS "too_many_errors" = 421 "4.7.0" "Too many errors, closing";
     TOO_MANY_COMMANDS "too_many_commands" = 421 "4.7.0" "Too many commands without a message, closing";
     NOT_SMTP "not_smtp" = 421 "4.7.0" "This is not a web server, closing";
+    /// The first bytes are a header of the PROXY protocol. For a time: who comes through that proxy is not to lose its mail.
+    PROXY_HEADER "proxy_header" = 421 "4.3.5" "No PROXY header is taken from this address, closing";
     TIMEOUT "timeout" = 421 "4.4.2" "Timed out, closing";
     TOO_SLOW "too_slow" = 421 "4.4.2" "Message comes in too slowly, closing";
     SHUTTING_DOWN "shutting_down" = 421 "4.3.2" "Shutting down, try again later";

@@ -28,7 +28,7 @@ use super::link::{Input, Link};
 use super::registry::Member;
 use super::{Shared, Sockets, metrics, session};
 use crate::accounts::forwarded::{self, Forwarded, Turned};
-use crate::accounts::origin;
+use crate::accounts::{origin, unnamed};
 use crate::cluster::limits::{self, Limits};
 use crate::inbound::gate::{Gate, Share};
 use crate::settings::Network;
@@ -219,6 +219,7 @@ async fn upgrade(
 
 /// The answer that accepts a handshake, and the places of who sent it.
 fn admit(shared: &Shared, behind: &Behind, head: &RequestHead) -> Result<(String, Member, Option<Share>), Refused> {
+    unnamed::look(head.peer_addr, head.headers(), &behind.proxies);
     let forwarded = forwarded::read(head.peer_addr, head.headers(), &behind.proxies);
     let accept = examine(shared, head, forwarded.as_ref())?;
     let share = behind.share(forwarded.as_ref())?;

@@ -19,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use super::config::Config;
 use super::error::{Kind, Problem};
 use crate::accounts::forwarded::{self, Turned};
-use crate::accounts::origin;
+use crate::accounts::{origin, unnamed};
 
 /// Wraps the whole app; knows the host names of `[http] allowed_hosts`, its proxies, and whether the server is leaving.
 #[derive(Clone)]
@@ -98,6 +98,7 @@ fn check(request: &ServiceRequest, config: &Config) -> Result<(), Problem> {
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let both = [authority, host];
     let names = both.get(usize::from(authority.is_none())..).unwrap_or_default();
+    unnamed::look(request.peer_addr(), headers, &config.trusted_proxies);
     let proxy = forwarded::read(request.peer_addr(), headers, &config.trusted_proxies);
     let own = |name: Option<&str>, origin: Option<&str>| origin::check(name, origin, &config.allowed_hosts).is_ok();
     forwarded::check(names, origin, proxy.as_ref(), own).map_err(|turned| match turned {

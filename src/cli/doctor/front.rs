@@ -1,8 +1,11 @@
 //! What stands around the server: the proxies that it believes, and who ends it when.
 
-use super::Check;
+use super::{Check, running};
+use crate::accounts::unnamed::UNNAMED;
 use crate::config::Config;
+use crate::inbound::metrics::REFUSED;
 use crate::settings::Network;
+use crate::smtp::reply;
 
 /// Proxies in front are a few machines; in a network of more addresses than this there are others too.
 const MOST_ADDRESSES_BITS: u32 = 16;
@@ -17,9 +20,25 @@ const GRACE_VARIABLE: &str = "TERMINATION_GRACE_SECONDS";
 pub fn checks(config: &Config) -> Vec<Check> {
     let in_kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let grace = std::env::var(GRACE_VARIABLE).ok();
-    let mut checks = vec![proxies(config), stop(config, in_kubernetes, grace.as_deref())];
+    let mut checks = vec![proxies(config)];
+    checks.extend(running::metrics(config.ops.listen.0).iter().flat_map(|metrics| unnamed(metrics)));
+    checks.push(stop(config, in_kubernetes, grace.as_deref()));
     checks.extend(shown(config));
     checks
+}
+
+/// What the server that runs here has seen of proxies that nobody named.
+fn unnamed(metrics: &str) -> Vec<Check> {
+    let of_smtp = running::counter(metrics, REFUSED, &format!("reason=\"{}\"", reply::PROXY_HEADER.name()));
+    let of_http = running::counter(metrics, UNNAMED, "");
+    let said = |count: u64, what: &str, setting: &str| {
+        let found =
+            format!("since its start the server heard {what} from a peer that {setting} does not name, {count} times");
+        let advice = format!("the log of serve says which (peer=): name it in {setting} if it is a proxy of yours");
+        (count > 0).then(|| Check::warn("proxies", found, advice))
+    };
+    let of_smtp = said(of_smtp, "a PROXY header", "[smtp] proxy_protocol_from");
+    of_smtp.into_iter().chain(said(of_http, "X-Forwarded-For", "[http] trusted_proxies")).collect()
 }
 
 /// Whether users behind a proxy are told its address, and not what the node listens on.
@@ -118,6 +137,17 @@ mod tests {
         assert_eq!(
             (shown.level, shown.found.as_str()),
             (Level::Ok, "users are told to send to mail.example.com, port 25")
+        );
+    }
+
+    #[test]
+    fn a_proxy_that_nobody_named_is_a_warning_once_a_server_has_seen_it() {
+        let found = |metrics: &str| unnamed(metrics).into_iter().map(|check| check.advice).collect::<Vec<_>>();
+        assert!(found("smtp_refused_total{reason=\"syntax_error\"} 7\nhttp_requests_total 9\n").is_empty());
+        let both = found("smtp_refused_total{reason=\"proxy_header\"} 7\nhttp_unnamed_proxies_total 9\n");
+        assert!(
+            both[0].contains("[smtp] proxy_protocol_from") && both[1].contains("[http] trusted_proxies"),
+            "{both:?}"
         );
     }
 

@@ -3,8 +3,8 @@
 //!
 //! It changes nothing but a small file in the data directory, to time the disk, and an object in object storage, to try it,
 //! both of which it removes. It may run beside `serve`. Map: [`system`] limits, memory and clock; [`kernel`] its settings;
-//! [`front`] proxies and who ends it; [`passwords`] those of the example files; [`ports`] who listens where, a server that
-//! [`running`] knows among them; [`disk`] data directory and the database in it;
+//! [`front`] proxies and who ends it; [`passwords`] those of the example files; [`ports`] who listens where; [`running`] what a
+//! server that runs already tells both; [`disk`] data directory and the database in it;
 //! [`database`] a database server; [`mod@redis`] what nodes share; [`broker`] the queue before the database; [`cold`] object
 //! storage. What is wrong with certificates is said by [`crate::tls::Trouble`].
 

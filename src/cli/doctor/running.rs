@@ -1,4 +1,5 @@
-//! The server that runs already, by what its operations listener says of itself (`parts.process` of `/health`).
+//! The server that runs already, by what its operations listener says of itself: `parts.process` of `/health`, and the
+//! counters of `/metrics`.
 //!
 //! On a database server no file is locked that would tell who it is, and the processes of another user cannot be looked into.
 
@@ -10,8 +11,8 @@ use serde::Deserialize;
 
 /// Whoever listens there answers at once or is no server of ours.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// More than any `/health`, in bytes.
-const LONGEST: u64 = 1 << 20;
+/// More than any answer, in bytes.
+const LONGEST: u64 = 4 << 20;
 
 /// A server that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -35,14 +36,31 @@ impl Running {
 /// Who answers at the operations listener of the configuration; none where nobody does, or no server of this kind.
 #[must_use]
 pub fn ask(listen: SocketAddr) -> Option<Running> {
-    let answer = health(listen).ok()?;
+    let answer = fetch(listen, "/health").ok()?;
     let start = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let body: serde_json::Value = serde_json::from_slice(answer.get(start..)?).ok()?;
     serde_json::from_value(body.pointer("/parts/process")?.clone()).ok()
 }
 
-/// The whole answer, head and body, ready or not.
-fn health(listen: SocketAddr) -> io::Result<Vec<u8>> {
+/// The text of its metrics; none where nothing answers as a server of ours does.
+#[must_use]
+pub fn metrics(listen: SocketAddr) -> Option<String> {
+    let answer = fetch(listen, "/metrics").ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.starts_with("HTTP/1.1 200 ").then_some(answer)
+}
+
+/// The value of a counter, by its name and a label that it has; 0 where it is not there.
+#[must_use]
+pub fn counter(metrics: &str, name: &str, label: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values =
+        lines.filter(|line| line.contains(label)).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.sum()
+}
+
+/// The whole answer, head and body, whatever its status.
+fn fetch(listen: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let host = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -52,7 +70,7 @@ fn health(listen: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;
     Ok(answer)
@@ -109,5 +127,14 @@ mod tests {
             assert_eq!(asked(other), None, "{other}");
         }
         assert_eq!(ask("127.0.0.1:1".parse().unwrap()), None);
+    }
+    #[test]
+    fn a_counter_is_read_by_name_and_label() {
+        let metrics = "HTTP/1.1 200 OK\r\n\r\n# TYPE a_total counter\na_total{reason=\"x\"} 3\na_total{reason=\"y\"} 4\n\n\
+                       a_total_more 9\nb_total 2\n";
+        assert_eq!(counter(metrics, "a_total", "reason=\"x\""), 3);
+        assert_eq!(counter(metrics, "a_total", ""), 7);
+        assert_eq!(counter(metrics, "b_total", ""), 2);
+        assert_eq!(counter(metrics, "c_total", ""), 0);
     }
 }

@@ -26,7 +26,7 @@ use super::plan::Delivery;
 use super::removal::Old;
 use super::repeats::Repeats;
 use super::requests::Request;
-use super::statements;
+use super::statements::{self, chunks};
 use super::table;
 use super::transaction::{Failure, InFlight};
 use crate::mail::address::MailboxKey;

@@ -24,6 +24,7 @@ const WHEN_IT_HAPPENS: &[&str] = &[
     "cold_search_unreadable_total",
     "http_connections_cut_total",
     "http_connections_refused_total",
+    "http_unnamed_proxies_total",
     "limit_refusals_total",
     "mailbox_gaps_total",
     "reconcile_findings_total",
