@@ -28,7 +28,8 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.place.read()?.store();
     let summary = look(&config, options.json, options.no_cold)?;
-    Ok(if summary.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_well = summary.damaged == 0 && (options.no_cold || summary.skipped == 0);
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks at a data directory and prints what is found.
@@ -56,8 +57,10 @@ fn tell(summary: &Summary) -> String {
         0 => String::new(),
         skipped => format!(", {skipped} in object storage were not looked at"),
     };
+    let looked_at = if skipped.is_empty() { "" } else { " that was looked at" };
     let objects = if *objects == 0 { String::new() } else { format!(" {objects} objects,") };
-    let verdict = if *damaged == 0 { "nothing is damaged".to_owned() } else { format!("{damaged} things are damaged") };
+    let verdict =
+        if *damaged == 0 { format!("nothing{looked_at} is damaged") } else { format!("{damaged} things are damaged") };
     let mebibytes = bytes >> 20;
     format!(
         "{whole} of {messages} messages are whole{gone}{skipped}; {mailboxes} mailboxes, {segments} segments,{objects} \

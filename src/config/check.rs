@@ -37,10 +37,16 @@ pub fn check(config: &Config) -> Findings {
     findings
 }
 
-/// Redis carries what other nodes do, which there are only on a database server.
+/// Redis carries what other nodes do, which there are only on a database server; there they have the same objects.
 fn check_cluster(config: &Config, findings: &mut Findings) {
     if !config.redis.url.is_empty() && !config.database.is_server() {
         findings.warning("redis.url", "there are no other nodes on SQLite: Redis serves limits alone");
+    }
+    if config.cold.url.starts_with("file://") && config.database.is_server() {
+        findings.warning(
+            "cold.url",
+            "other nodes read and remove what this one moves there: it must be a directory that all nodes share",
+        );
     }
 }
 
@@ -401,6 +407,19 @@ mod tests {
         assert_eq!(of("runtime.drain", "\"16s\""), ["runtime.drain"]);
         assert_eq!(of("runtime.drain", "\"15s\""), [""; 0]);
         assert_eq!(of("runtime.stop_within", "\"2s\""), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_for_objects_beside_a_database_server_is_a_warning() {
+        let of = |url, database| {
+            let findings = with(&[("cold.url", url), ("database.url", database)]);
+            assert_eq!(findings.problems, []);
+            findings.warnings.into_iter().map(|warning| warning.place).collect::<Vec<_>>()
+        };
+        let server = "\"postgres://mail@db/mail\"";
+        assert_eq!(of("\"file:///srv/cold\"", server), ["cold.url"]);
+        assert_eq!(of("\"file:///srv/cold\"", "\"\""), [""; 0]);
+        assert_eq!(of("\"s3://bucket\"", server), [""; 0]);
     }
 
     #[test]

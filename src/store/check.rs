@@ -30,6 +30,8 @@ use super::{connect, head};
 pub enum Severity {
     /// Something that was promised is not there or is not what it was.
     Damage,
+    /// It could not be looked at, for a setting that is wanting; whether it is whole is not known.
+    Unread,
     /// Worth knowing; the server deals with it by itself.
     Notice,
 }
@@ -61,6 +63,10 @@ impl Finding {
         Self { severity: Severity::Notice, ..Self::damage(why) }
     }
 
+    fn unread(why: impl Into<String>) -> Self {
+        Self { severity: Severity::Unread, ..Self::damage(why) }
+    }
+
     fn of_segment(self, number: i64) -> Self {
         Self { segment: Some(number), ..self }
     }
@@ -74,6 +80,7 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.severity {
             Severity::Damage => "damaged: ",
+            Severity::Unread => "not looked at: ",
             Severity::Notice => "notice: ",
         })?;
         let places = [
@@ -101,7 +108,7 @@ pub struct Summary {
     pub segments: u64,
     /// Objects in object storage.
     pub objects: u64,
-    /// Messages whose body lies there and was not looked at.
+    /// Messages whose body lies there and was not looked at, as asked or because `[cold] url` names no storage.
     pub skipped: u64,
     /// Bytes of records that were read.
     pub bytes: u64,

@@ -23,6 +23,7 @@ pub mod config;
 pub mod connect;
 pub mod directory;
 pub mod engine;
+mod error;
 pub mod events;
 pub mod export;
 pub mod faults;
@@ -67,6 +68,8 @@ use tokio::sync::Semaphore;
 pub use cold::config::ColdConfig;
 pub use config::{BodiesConfig, Config, DatabaseConfig, Defaults};
 pub use directory::OpenError;
+pub use error::StoreError;
+use error::unavailable;
 pub use faults::{Fault, Faults};
 pub use incoming::{Announce, Body, Gone, Incoming, Outlet, Part, Repeat, WriteFailed};
 pub use mailboxes::{Mailbox, MailboxPatch, NewMailbox, Origin, Ttl, WhenFull};
@@ -84,32 +87,6 @@ use crate::mail::time::Timestamp;
 use lanes::Lanes;
 use writer::Shared;
 use writer::requests::{Reply, Request};
-
-/// Why the store could not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database is busy, away or failing; trying again may help.
-    #[error("the store is not available: {0}")]
-    Unavailable(String),
-    /// A record exists but its bytes are not what was written; the text names it.
-    #[error("damaged: {0}")]
-    Damaged(String),
-    /// No such mailbox or message.
-    #[error("not found")]
-    NotFound,
-    /// A mailbox with this address exists.
-    #[error("exists")]
-    Exists,
-    /// The search text cannot be used (its message says why).
-    #[error("{0}")]
-    BadQuery(String),
-    /// The page token is not one of ours.
-    #[error("not a page of this list")]
-    BadPage,
-    /// Free disk space is below `[database] min_free`.
-    #[error("the disk is nearly full")]
-    NoSpace,
-}
 
 /// The store, open: a cheap handle that every stage may clone.
 #[derive(Clone)]
@@ -395,8 +372,4 @@ impl Store {
         }
         answer.await.map_err(|_| gone())?
     }
-}
-
-fn unavailable(error: sea_orm::DbErr) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

@@ -12,8 +12,8 @@ use super::alone::{Purpose, locked};
 use super::bodies::segment;
 use super::cache::ListCache;
 use super::clocks::{self, Skew};
+use super::cold::Cold;
 use super::cold::reader::Reader;
-use super::cold::{Cold, pass};
 use super::config::Config;
 use super::directory::{Directory, OpenError};
 use super::faults::Faults;
@@ -234,8 +234,9 @@ fn index_in_file(
 
 /// What reads bodies that moved to object storage.
 async fn reader(cold: Option<Cold>, read: &DatabaseConnection) -> Reader {
-    pass::warn_of_missing(read, cold.as_ref()).await;
-    Reader::new(cold, read.clone())
+    let reader = Reader::new(cold, read.clone());
+    reader.begin().await;
+    reader
 }
 
 pub(super) fn shared(head: &Head, config: &Config) -> Arc<Shared> {

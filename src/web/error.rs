@@ -22,6 +22,11 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// What a caller without a token can do about it.
 const TOKEN_ADVICE: &str = "make a mailbox with POST /v1/mailboxes and send its token as Authorization: Bearer";
 
+/// Why a body is not there that has moved.
+const UNNAMED_STORAGE: &str =
+    "The message lies in object storage, and the settings of this server name none ([cold] url): tell its operator";
+const AWAY_STORAGE: &str = "The message lies in object storage, which does not answer this server";
+
 const URN: &str = "urn:mailroom:problem:";
 
 macro_rules! problems {
@@ -189,6 +194,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Kind::Unavailable.into(),
+            StoreError::Unnamed => Self::new(Kind::Unavailable, UNNAMED_STORAGE),
+            StoreError::Away(_) => Self::new(Kind::Unavailable, AWAY_STORAGE),
             StoreError::Damaged(what) => {
                 tracing::error!(record = what, "a stored record is damaged");
                 Kind::MessageDamaged.into()

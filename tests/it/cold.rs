@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use mailroom::mail::id::DeliveryId;
 use mailroom::mail::units::{Bytes, Limit, Period};
+use mailroom::store::check::Severity;
 use mailroom::store::cold::pass::{Archived, Which};
 use mailroom::store::{Config, Deletion, Fault, Store, StoreError};
 
@@ -220,13 +221,21 @@ async fn storage_that_is_away_hides_single_bodies_only() {
     fixture.open().await;
     let message = fixture.store.message(&key("a@x.test"), ids[0]).await.unwrap().unwrap();
     let read = fixture.store.body(&message).await;
-    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(matches!(read, Err(StoreError::Unnamed)), "{read:?}");
+    assert!(fixture.store.cold_trouble().flatten().is_some_and(|why| why.contains("[cold] url")));
     assert_eq!(fixture.raw("a@x.test", hot).await, mail(20).as_bytes());
     assert_eq!(fixture.uids("a@x.test").await.len(), 21);
     fixture.store.close().await;
+    // What cannot be looked at is no damage, and one line.
+    let (summary, found) = look(&fixture.config).await;
+    assert_eq!((summary.whole, summary.skipped, summary.damaged), (1, 20, 0));
+    let [finding] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(finding.severity, Severity::Unread);
+    assert!(finding.why.starts_with("20 messages") && finding.why.contains("[cold] url"), "{finding}");
     // An object that is gone for good is damage, and is named.
     to(&place)(&mut fixture.config);
     fixture.open().await;
+    assert_eq!(fixture.store.cold_trouble(), Some(None));
     let object = files(&place).remove(0);
     std::fs::remove_file(&object).unwrap();
     let message = fixture.store.message(&key("a@x.test"), ids[0]).await.unwrap().unwrap();
@@ -317,7 +326,8 @@ async fn a_bucket_holds_objects_large_ones_too_and_may_be_away() {
     let message = fixture.store.message(&key("a@x.test"), ids[0]).await.unwrap().unwrap();
     let began = std::time::Instant::now();
     let read = fixture.store.body(&message).await;
-    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(matches!(read, Err(StoreError::Away(_))), "{read:?}");
+    assert!(fixture.store.cold_trouble().flatten().is_some_and(|why| why.contains("did not answer")));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(fixture.store.archive(after(1), Which::All, &mut |_| {}).await.is_err());
     assert_eq!(fixture.uids("a@x.test").await.len(), 301);

@@ -4,16 +4,24 @@ use std::time::Duration;
 
 use super::Check;
 use crate::config::Config;
-use crate::store::cold::examine::{Finding, examine};
+use crate::store::cold::examine::{Finding, examine, is_needed};
 use crate::tls::Trouble;
 
 /// Reading an old message takes about a third of what was timed.
 const SLOW: Duration = Duration::from_secs(1);
 const NAME: &str = "object storage";
 
-/// Nothing where there is none.
+/// Nothing where there is none, and none is needed.
 pub fn checks(config: &Config) -> Vec<Check> {
-    Vec::from_iter(examine(&config.cold).map(|finding| judge(config.cold.shown(), finding)))
+    match examine(&config.cold) {
+        Some(finding) => vec![judge(config.cold.shown(), finding)],
+        None if is_needed(&config.store()) => vec![Check::fail(
+            NAME,
+            "bodies of old messages lie there, and [cold] url names none: they cannot be read",
+            "give this node the [cold] section of the node that moved them",
+        )],
+        None => Vec::new(),
+    }
 }
 
 fn judge(url: &str, finding: Finding) -> Check {

@@ -19,7 +19,8 @@ pub struct Objects {
     exact: bool,
     /// None when they are not looked at, or there is no storage.
     cold: Option<Cold>,
-    skipped: bool,
+    /// Nobody asked for that.
+    is_unnamed: bool,
     last: Option<(i64, Result<Bytes, String>)>,
 }
 
@@ -40,7 +41,8 @@ impl Objects {
         };
         let rows = rows.into_iter().map(|row| (row.number, (row, 0))).collect();
         let exact = db.get_database_backend() == DbBackend::Sqlite;
-        Ok(Self { rows, exact, cold, skipped, last: None })
+        let is_unnamed = cold.is_none() && !skipped;
+        Ok(Self { rows, exact, cold, is_unnamed, last: None })
     }
 
     /// What is wrong with a place in object `number`; counts it there.
@@ -79,14 +81,12 @@ impl Objects {
 
     /// The bytes at a place of object `number`.
     pub async fn look(&mut self, number: i64, at: BodyLocation) -> Look {
-        if self.skipped {
-            return Look::Skipped;
-        }
+        let Some(cold) = &self.cold else { return Look::Skipped };
         let known = self.last.take().filter(|(last, _)| *last == number);
         let (_, object) = match known {
             Some(known) => self.last.insert(known),
             None => {
-                let read = self.read(number).await;
+                let read = self.read(cold, number).await;
                 self.last.insert((number, read))
             }
         };
@@ -103,9 +103,8 @@ impl Objects {
         }
     }
 
-    async fn read(&self, number: i64) -> Result<Bytes, String> {
+    async fn read(&self, cold: &Cold, number: i64) -> Result<Bytes, String> {
         let (row, _) = self.rows.get(&number).ok_or("the database does not know its object")?;
-        let cold = self.cold.as_ref().ok_or("it lies in object storage, and [cold] url names none")?;
         let bytes = u64::try_from(row.bytes).unwrap_or(0);
         cold.whole(&row.name, bytes).await.map_err(|error| error.to_string())
     }
@@ -117,6 +116,14 @@ impl Check<'_> {
         let mut rows: Vec<(object::Model, i64)> = self.objects.rows.values().cloned().collect();
         rows.sort_unstable_by_key(|(row, _)| row.number);
         self.summary.objects = rows.len() as u64;
+        if self.objects.is_unnamed && self.summary.skipped > 0 {
+            let why = format!(
+                "{} messages, whose bodies lie in object storage: [cold] url names none, and nobody can read them until it \
+                 does",
+                self.summary.skipped
+            );
+            self.found(&Finding::unread(why));
+        }
         for (row, is) in rows {
             if row.live < is || (self.objects.exact && row.live != is) {
                 let why = format!("object {} says that {} bytes of it are needed, and {is} are", row.name, row.live);

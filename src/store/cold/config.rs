@@ -13,8 +13,9 @@ use crate::tls::Files;
 crate::settings! {
     /// Object storage for the bodies of old messages. Lists, search and everything else stay where they are.
     pub struct ColdConfig {
-        /// `file:///DIRECTORY` or `s3://BUCKET/PREFIX`; empty for none. What was moved stays needed: keep this as it is until
-        /// the last message that was moved has gone. No login stands here: that is what `access_key_id` is for.
+        /// `file:///DIRECTORY` (with a database server one that all nodes share) or `s3://BUCKET/PREFIX`; empty for none. What
+        /// was moved stays needed: keep this as it is until the last message that was moved has gone. No login stands here: that
+        /// is what `access_key_id` is for.
         pub url: String = String::new(),
         /// Age at which the body of a message moves; with `"never"` only `mailroom archive` moves any.
         pub after: Limit<Period> = Limit(None),

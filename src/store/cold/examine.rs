@@ -3,9 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Cold;
 use super::config::{ColdConfig, Location};
+use super::{Cold, tidy};
+use crate::store::config::Config;
+use crate::store::directory::Directory;
+use crate::store::{connect, source::Source};
 
+/// How long a connection to the database may take.
+const ASKING: Duration = Duration::from_secs(2);
 /// How long it may take, all together.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -33,6 +38,30 @@ pub fn examine(config: &ColdConfig) -> Option<Finding> {
         return Some(to_be_made(path));
     }
     Some(tried(config).unwrap_or_else(Finding::Unusable))
+}
+
+/// Whether bodies lie in object storage, as the database of `config` has it; false where it cannot be asked. Blocks; makes a
+/// runtime of its own.
+#[must_use]
+pub fn is_needed(config: &Config) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return false };
+    runtime.block_on(async {
+        let db = match Source::server(&config.database.url) {
+            Ok(Some(source)) => source.reading_lazily(1, ASKING)?,
+            Ok(None) => {
+                let path = Directory::new(config).ok()?.database;
+                if !path.exists() {
+                    return None;
+                }
+                connect::reading(&path, 1).await.ok()?
+            }
+            Err(_) => return None,
+        };
+        let any = tidy::any(&db).await.ok();
+        let _ = db.close().await;
+        any
+    }) == Some(true)
 }
 
 /// Makes nothing that would stay.

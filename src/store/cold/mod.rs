@@ -204,6 +204,15 @@ impl Cold {
         self.0.away_until.load(Ordering::Relaxed) > crate::clock::now_micros()
     }
 
+    /// Why it cannot be used, as the last round or a read a moment ago had it.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match (self.0.up.load(Ordering::Relaxed), self.is_away()) {
+            (false, _) => Some("object storage cannot be used: old bodies cannot be read, and none are moved"),
+            (true, true) => Some("object storage did not answer a moment ago: old bodies cannot be read"),
+            (true, false) => None,
+        }
+    }
+
     /// A whole object, of which the database says that it has so many `bytes`. It may have fewer.
     ///
     /// # Errors

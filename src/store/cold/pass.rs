@@ -14,7 +14,7 @@ use super::config::ColdConfig;
 use super::lock::Lock;
 use super::pack::away;
 use super::waiting::{Hot, Position};
-use super::{Cold, metrics as names, tidy};
+use super::{Cold, metrics as names};
 use crate::mail::time::Timestamp;
 use crate::store::writer::requests::{Cold as Change, Request};
 use crate::store::{Inner, Store, StoreError, columns, unavailable};
@@ -106,6 +106,12 @@ impl Store {
     /// `Unavailable`.
     pub async fn adopt_objects(&self) -> Result<u64, StoreError> {
         self.ask(|reply| Request::Cold(Change::Adopt, reply)).await.map(columns::unsigned)
+    }
+
+    /// Why bodies that moved to object storage cannot be read; the outer is none where none moved and none can.
+    #[must_use]
+    pub fn cold_trouble(&self) -> Option<Option<String>> {
+        self.inner.cold.condition()
     }
 
     /// Whether object storage can be written, read and removed from.
@@ -240,11 +246,4 @@ fn lots(waiting: &[super::waiting::Waiting]) -> impl Iterator<Item = &[super::wa
         }
         on
     })
-}
-
-/// Says at start what would be missed.
-pub(in crate::store) async fn warn_of_missing(db: &DatabaseConnection, cold: Option<&Cold>) {
-    if cold.is_none() && tidy::any(db).await.unwrap_or(false) {
-        tracing::error!("bodies lie in object storage, and [cold] url names none: they cannot be read");
-    }
 }

@@ -1,6 +1,7 @@
 //! Reads one body from object storage; knows from the database which object it is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +10,9 @@ use sea_orm::{DatabaseConnection, EntityTrait};
 use tokio::runtime::Handle;
 
 use super::metrics as names;
-use super::{Cold, ColdError};
+use super::{Cold, ColdError, tidy};
 use crate::mail::id::DeliveryId;
+use crate::seldom::Seldom;
 use crate::store::messages::BodyLocation;
 use crate::store::{StoreError, bodies, columns, unavailable};
 
@@ -28,10 +30,15 @@ const SEARCHING: Duration = Duration::from_secs(2);
 /// How long the index waits for one.
 const INDEXING: Duration = Duration::from_secs(10);
 
+/// So often the log says that bodies could not be read.
+static TOLD: Seldom = Seldom::every(Duration::from_secs(60));
+
 /// See the module. Clones read the same.
 #[derive(Clone, Debug)]
 pub struct Reader {
     cold: Option<Cold>,
+    /// Bodies lie in object storage, and there is none.
+    is_unnamed: Arc<AtomicBool>,
     db: DatabaseConnection,
     /// Where requests run: those who ask may be on threads that wait for nothing else.
     runtime: Option<Handle>,
@@ -57,7 +64,32 @@ impl Patience {
 
 impl Reader {
     pub fn new(cold: Option<Cold>, db: DatabaseConnection) -> Self {
-        Self { cold, db, runtime: Handle::try_current().ok() }
+        Self { cold, is_unnamed: Arc::default(), db, runtime: Handle::try_current().ok() }
+    }
+
+    /// Looks whether bodies lie where nobody reads them, and says so.
+    pub async fn begin(&self) {
+        if self.cold.is_none() && tidy::any(&self.db).await.unwrap_or(false) {
+            self.unnamed();
+        }
+    }
+
+    fn unnamed(&self) {
+        self.is_unnamed.store(true, Ordering::Relaxed);
+        if let Some(left_out) = TOLD.turn() {
+            tracing::error!(left_out, "bodies lie in object storage, and [cold] url names none: they cannot be read");
+        }
+    }
+
+    /// Why what has moved cannot be read; the outer is none where there is no storage and nothing is missed.
+    pub fn condition(&self) -> Option<Option<String>> {
+        match &self.cold {
+            Some(cold) => Some(cold.trouble().map(str::to_owned)),
+            None => {
+                let is_unnamed = self.is_unnamed.load(Ordering::Relaxed);
+                is_unnamed.then(|| Some("old bodies lie in object storage, and [cold] url names none".into()))
+            }
+        }
     }
 
     /// The storage itself, if there is one.
@@ -69,18 +101,29 @@ impl Reader {
     /// The message whose record lies in object `number`, byte for byte as it was received.
     ///
     /// # Errors
-    /// `Unavailable` while the storage is away; `Damaged` when the object is missing or holds something else there; `NotFound`
-    /// when the database does not know the object (any more).
+    /// `Unnamed` where there is no storage, `Away` while it does not answer; `Damaged` when the object is missing or holds
+    /// something else there; `NotFound` when the database does not know the object (any more).
     pub async fn read(&self, number: i64, at: (i64, i64), id: DeliveryId) -> Result<Bytes, StoreError> {
         let object = object::Entity::find_by_id(number).one(&self.db).await.map_err(unavailable)?;
         let object = object.ok_or(StoreError::NotFound)?;
         let Some(cold) = &self.cold else {
-            return Err(StoreError::Unavailable("the body lies in object storage, and [cold] url names none".into()));
+            self.unnamed();
+            return Err(StoreError::Unnamed);
         };
         let (offset, length) = (columns::unsigned(at.0), columns::unsigned(at.1));
         let bytes = match cold.read(&object.name, offset..offset.saturating_add(length)).await {
             Ok(bytes) => bytes,
-            Err(ColdError::Away(why)) => return Err(StoreError::Unavailable(format!("object storage: {why}"))),
+            Err(ColdError::Away(why)) => {
+                if let Some(left_out) = TOLD.turn() {
+                    tracing::warn!(
+                        url = cold.shown(),
+                        reason = why,
+                        left_out,
+                        "a body could not be read from object storage"
+                    );
+                }
+                return Err(StoreError::Away(why));
+            }
             Err(error) => return Err(StoreError::Damaged(error.to_string())),
         };
         let large = bytes.len() > LARGE;
@@ -101,7 +144,7 @@ impl Reader {
         let read = match self.cold.as_ref().is_some_and(Cold::is_away) {
             true => Err(without()),
             false => match tokio::time::timeout(SEARCHING, self.read(number, at, id)).await {
-                Ok(Err(StoreError::Unavailable(_))) => Err(without()),
+                Ok(Err(StoreError::Unavailable(_) | StoreError::Unnamed | StoreError::Away(_))) => Err(without()),
                 Ok(read) => read,
                 Err(_) => {
                     self.leave_alone();
