@@ -66,6 +66,18 @@ pub struct App {
     draining_since: OnceLock<Instant>,
 }
 
+/// What a start has before it opens the store.
+struct Begun {
+    recorder: Recorder,
+    smtp: Vec<Listener>,
+    http: std::net::TcpListener,
+    gate: Arc<Gate>,
+    announcer: Announcer,
+    cluster: Cluster,
+    status: Arc<Status>,
+    ops_server: Ops,
+}
+
 /// What differs between a server and a test of one.
 #[derive(Clone, Default)]
 pub struct Extras {
@@ -95,6 +107,18 @@ impl App {
             ops::start(ops_listener, Arc::clone(&status) as _, recorder.clone(), config.http.allowed_hosts.clone())?;
 
         let store = Store::open(&config.store(), cluster.mouth(), extras.faults).await?;
+        let begun = Begun { recorder, smtp, http, gate, announcer, cluster, status, ops_server };
+        let started = Self::on(config, begun, store.clone()).await;
+        if started.is_err() {
+            // What else has it ends after its runtime, where its connections could not be closed any more.
+            store.close().await;
+        }
+        started
+    }
+
+    /// The second half of a start: what stands on the open store.
+    async fn on(config: Config, begun: Begun, store: Store) -> anyhow::Result<Self> {
+        let Begun { recorder, smtp, http, gate, announcer, cluster, status, ops_server } = begun;
         status.opened(store.clone());
         let reconciles = cluster.opened(&store, &config.redis);
         store.start_rounds();

@@ -15,6 +15,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that the kernel holds for us before they are accepted; it takes the smaller of this and `somaxconn`.
 const BACKLOG: i32 = 4_096;
 
+/// Ports below it are for who may have them; `net.ipv4.ip_unprivileged_port_start` where nobody changed that.
+const FREE: u16 = 1_024;
+
 /// Why the process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -25,19 +28,29 @@ pub enum StartError {
         "cannot listen on {addr} for {what}: the port is taken; stop the program that has it, or choose another with {flag}"
     )]
     PortTaken { what: &'static str, addr: SocketAddr, flag: &'static str },
-    #[error("cannot listen on {addr} for {what}: {source}; choose another address with {flag}")]
-    Listen { what: &'static str, addr: SocketAddr, flag: &'static str, source: io::Error },
+    #[error(
+        "cannot listen on {addr} for {what}: ports below {FREE} need CAP_NET_BIND_SERVICE (AmbientCapabilities= of a systemd \
+         unit), or choose another with {flag}"
+    )]
+    PortForbidden { what: &'static str, addr: SocketAddr, flag: &'static str },
+    #[error("cannot listen on {addr} for {what}: {error}; choose another address with {flag}")]
+    Listen { what: &'static str, addr: SocketAddr, flag: &'static str, error: io::Error },
 }
 
 /// Binds a listener; `what` and `flag` are for the error.
 ///
 /// # Errors
-/// [`StartError::PortTaken`] or [`StartError::Listen`].
+/// [`StartError::PortTaken`], [`StartError::PortForbidden`] or [`StartError::Listen`].
 pub fn listen(addr: SocketAddr, what: &'static str, flag: &'static str) -> Result<TcpListener, StartError> {
-    bind(addr).map_err(|source| match source.kind() {
+    bind(addr).map_err(|error| refusal(error, addr, what, flag))
+}
+
+fn refusal(error: io::Error, addr: SocketAddr, what: &'static str, flag: &'static str) -> StartError {
+    match error.kind() {
         ErrorKind::AddrInUse => StartError::PortTaken { what, addr, flag },
-        _ => StartError::Listen { what, addr, flag, source },
-    })
+        ErrorKind::PermissionDenied if addr.port() < FREE => StartError::PortForbidden { what, addr, flag },
+        _ => StartError::Listen { what, addr, flag, error },
+    }
 }
 
 /// `SO_REUSEADDR` lets a restart have the port while old connections still linger; IPv6 is bound alone, so that `[::]` and
@@ -116,6 +129,23 @@ mod tests {
             format!(
                 "cannot listen on {addr} for SMTP: the port is taken; stop the program that has it, or choose another with --smtp"
             )
+        );
+    }
+
+    #[test]
+    fn a_port_that_needs_a_right_names_it() {
+        let denied = |port| {
+            let error = refusal(ErrorKind::PermissionDenied.into(), ([0, 0, 0, 0], port).into(), "SMTP", "--smtp");
+            format!("{:#}", anyhow::Error::from(error))
+        };
+        assert_eq!(
+            denied(25),
+            "cannot listen on 0.0.0.0:25 for SMTP: ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= of a \
+             systemd unit), or choose another with --smtp"
+        );
+        assert_eq!(
+            denied(2525),
+            "cannot listen on 0.0.0.0:2525 for SMTP: permission denied; choose another address with --smtp"
         );
     }
 

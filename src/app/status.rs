@@ -87,6 +87,10 @@ impl Probe for Status {
         parts.extend(status.free_bytes.map(|free| Part::new("disk", false, full).with("free_bytes", free)));
         parts.extend(status.clock_ahead.map(clock_part));
         parts.extend(broker.map(broker_part));
+        // The primary is read in their place.
+        parts.extend(replicas_part(&store.replicas()));
+        // Mail is received and listed all the same.
+        parts.extend(store.cold_trouble().map(|trouble| Part::new("cold", false, trouble)));
         // Without it this node goes on alone: degraded, not failing.
         parts.extend(self.redis.as_ref().map(|redis| Part::new("redis", false, redis.trouble())));
         parts
@@ -122,6 +126,15 @@ fn clock_part(ahead: i64) -> Part {
         _ => None,
     };
     Part::new("clock", false, trouble).with("ahead_seconds", ahead as f64 / 1_000_000.0)
+}
+
+/// None where there are none.
+fn replicas_part(replicas: &[(String, Option<String>)]) -> Option<Part> {
+    let troubles: Vec<String> =
+        replicas.iter().filter_map(|(name, why)| Some(format!("{name}: {}", why.as_ref()?))).collect();
+    let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
+    let up = replicas.len() - troubles.len();
+    (!replicas.is_empty()).then(|| Part::new("replicas", false, trouble).with("up", up).with("of", replicas.len()))
 }
 
 /// Its dead letters are counted in `/health`, and are trouble for a person to look at, not for this node.

@@ -33,7 +33,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(start) = cause.downcast_ref::<StartError>() {
         return Some(match start {
             StartError::Config(_) => CONFIG,
-            StartError::PortTaken { .. } | StartError::Listen { .. } => UNAVAILABLE,
+            StartError::PortTaken { .. } | StartError::PortForbidden { .. } | StartError::Listen { .. } => UNAVAILABLE,
         });
     }
     if let Some(trouble) = cause.downcast_ref::<Trouble>() {

@@ -59,6 +59,7 @@ enum Command {
     /// Move the bodies of old messages to object storage now
     Archive(archive::Options),
     /// Write messages as mbox, Maildir or eml files, beside a running server or without one
+    #[command(override_usage = "mailroom export [OPTIONS] --format <FORMAT> <--mailbox <ADDRESS> | --all> <OUT>")]
     Export(export::Options),
     /// Put load on a server and measure it
     #[command(subcommand)]

@@ -38,13 +38,14 @@ pub enum Dead {
         raw: bool,
     },
     /// Send one, or all, back to be stored
+    #[command(override_usage = "mailroom queue dead requeue [OPTIONS] <ID | --all>")]
     Requeue {
         #[command(flatten)]
         place: Place,
         /// As `list` shows it
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         id: Option<DeliveryId>,
-        /// All that are there
+        /// All that are there, in place of ID
         #[arg(long)]
         all: bool,
     },
@@ -117,9 +118,15 @@ async fn act(config: &BrokerConfig, dead: &Dead) -> anyhow::Result<()> {
         Dead::Requeue { id: Some(id), .. } | Dead::Drop { id, .. } => {
             anyhow::ensure!(done > 0, "there is no dead letter {id}");
         }
-        Dead::Requeue { .. } => writeln!(out, "{done} sent back")?,
+        Dead::Requeue { .. } => {}
     }
-    Ok(())
+    let said = match dead {
+        Dead::Requeue { .. } => writeln!(out, "{done} sent back"),
+        Dead::Drop { .. } => writeln!(out, "{done} thrown away"),
+        Dead::List { .. } | Dead::Show { .. } => Ok(()),
+    };
+    // It is done, whether anybody hears it or not.
+    Ok(said.or_else(|error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?)
 }
 
 fn recipients(letter: &DeadLetter) -> Vec<&str> {

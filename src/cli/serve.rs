@@ -4,7 +4,7 @@
 //! at once.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,6 +12,7 @@ use crate::app::{App, Extras};
 use crate::config::{Config, Findings, Flag, Problems, Sources, check, load, strangers};
 use crate::settings::Listen;
 use crate::startup::StartError;
+use crate::store::engine;
 use crate::telemetry::{self, Recorder};
 
 /// The flags of `serve`; every other setting is in the configuration.
@@ -66,7 +67,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 async fn serve(config: Config, recorder: Recorder) -> anyhow::Result<()> {
     // Before the start, so that a stop is heard while the store recovers.
     let mut stop = Stop::new()?;
-    let data = config.runtime.data.clone();
+    let store = config.store();
+    let (what, place) = match engine::name(&store) {
+        Some(server) => ("database", server),
+        None => ("data", store.data.display().to_string()),
+    };
     let extras = Extras { recorder: Some(recorder), ..Extras::default() };
     let app = tokio::select! {
         app = App::start(config, extras) => app?,
@@ -75,7 +80,7 @@ async fn serve(config: Config, recorder: Recorder) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    greet(&app, &data)?;
+    greet(&app, (what, &place))?;
     let name = stop.asked().await;
     tracing::info!(signal = name, "stopping");
     let end = async {
@@ -114,16 +119,15 @@ impl Stop {
 }
 
 /// Tells who started it where everything is. A reader that is gone is no failure.
-fn greet(app: &App, data: &Path) -> std::io::Result<()> {
+fn greet(app: &App, (what, place): (&str, &str)) -> std::io::Result<()> {
     let smtp: Vec<_> = app.smtp.iter().map(ToString::to_string).collect();
     let text = format!(
         "Mailroom {}\n  dashboard, API      http://{}/\n  SMTP                {}\n  health, metrics     \
-         http://{}/health\n  data                {}\n",
+         http://{}/health\n  {what:<18}  {place}\n",
         env!("CARGO_PKG_VERSION"),
         app.http,
         smtp.join(", "),
         app.ops,
-        data.display(),
     );
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

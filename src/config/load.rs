@@ -122,7 +122,7 @@ fn apply_environment(config: &mut Config, environment: &[(String, String)]) -> V
 }
 
 /// A variable's text is a TOML value where it reads as one of the right type, else plain text, so that neither `2000` nor
-/// `10MiB` needs quotes, else the only item of a list. An empty one is an empty list.
+/// `10MiB` needs quotes. An empty one is an empty list.
 fn apply_variable(config: &mut Config, name: &str, text: &str) -> Result<(), String> {
     let lower = name.to_lowercase();
     let Some((section, key)) = lower.split_once("__") else {
@@ -130,9 +130,9 @@ fn apply_variable(config: &mut Config, name: &str, text: &str) -> Result<(), Str
     };
     let literal = ValueDeserializer::parse(text).ok().and_then(|value| Value::deserialize(value).ok());
     let plain = Value::String(text.to_owned());
-    let item = Value::Array(if text.is_empty() { Vec::new() } else { vec![plain.clone()] });
+    let nothing = text.is_empty().then(|| Value::Array(Vec::new()));
     let mut first = None;
-    for value in literal.into_iter().chain([plain, item]) {
+    for value in literal.into_iter().chain([plain]).chain(nothing) {
         match set(config, section, key, value) {
             Ok(()) => return Ok(()),
             Err(error) => first = first.or(Some(error)),
@@ -145,7 +145,14 @@ fn set(config: &mut Config, section: &str, key: &str, value: Value) -> Result<()
     let Some(table) = config.section_mut(section) else {
         return Err(unknown_section(config, section));
     };
-    match table.set(key, value) {
+    let alone = value.as_str().filter(|text| !text.is_empty()).map(|text| Value::Array(vec![text.into()]));
+    let is_list = matches!(table.get(key), Some(Value::Array(_)));
+    let set = match table.set(key, value) {
+        // A list of one needs no brackets; what is wrong with it is wrong with its item.
+        Err(SetError::Value(_)) if is_list && let Some(alone) = alone => table.set(key, alone),
+        set => set,
+    };
+    match set {
         Ok(()) => Ok(()),
         Err(SetError::Unknown) => Err(unknown_key(config, section, key)),
         Err(SetError::Value(text)) => Err(wrong_value(section, key, &text)),
@@ -156,6 +163,7 @@ fn wrong_value(section: &str, key: &str, text: &str) -> String {
     let default = Config::default();
     let example = default.sections().into_iter().find(|(name, _)| *name == section).and_then(|(_, s)| s.get(key));
     match example {
+        Some(Value::Array(items)) if items.is_empty() => format!("{section}.{key}: {text}"),
         Some(example) => format!("{section}.{key}: {text}; for example {key} = {example}"),
         None => format!("{section}.{key}: {text}"),
     }
@@ -300,6 +308,23 @@ mod tests {
         assert_eq!(two.domains.accept, ["a.example", "b.example"]);
         let error = environment(&[("MAILROOM__SMTP__MAX_SESSIONS", "many")]).unwrap_err().to_string();
         assert!(error.contains("expected a whole number"), "{error}");
+    }
+
+    #[test]
+    fn a_list_of_one_in_the_file_is_told_what_is_wrong_with_its_item() {
+        let (config, problems) = file("[http]\ntrusted_proxies = \"10.0.0.2\"\nallowed_hosts = \"a.example\"\n");
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(config.http.trusted_proxies, ["10.0.0.2".parse().unwrap()]);
+        assert_eq!(config.http.allowed_hosts, ["a.example"]);
+        let (_, lone) = file("[http]\ntrusted_proxies = \"nginx\"\n");
+        let (_, listed) = file("[http]\ntrusted_proxies = [\"nginx\"]\n");
+        assert_eq!(lone, listed);
+        assert!(lone[0].contains("\"nginx\" is not a network such as \"10.0.0.0/8\""), "{lone:?}");
+        assert!(lone[0].contains("names are not looked up"), "{lone:?}");
+        let error = environment(&[("MAILROOM__HTTP__TRUSTED_PROXIES", "nginx")]).unwrap_err().to_string();
+        assert!(error.contains("\"nginx\" is not a network"), "{error}");
+        let (_, number) = file("[http]\ntrusted_proxies = 5\n");
+        assert!(number[0].ends_with("expected a list"), "{number:?}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct Network(IpNet);
 #[error("{0:?} is not {EXPECTED}")]
 pub struct NetworkError(String);
 
-const EXPECTED: &str = r#"a network such as "10.0.0.0/8" or "2001:db8::/32", or an address such as "127.0.0.1""#;
+const EXPECTED: &str =
+    r#"a network such as "10.0.0.0/8" or "2001:db8::/32", or an address such as "127.0.0.1" (names are not looked up)"#;
 
 impl Network {
     /// Whether the address is in it; an IPv4 address that came in IPv6 (`::ffff:10.0.0.1`) counts as what it is.

@@ -1,5 +1,7 @@
 //! What a database server says of itself: for `doctor`, and for the one limit without which mail would be lost sight of.
 
+pub mod replica;
+
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TryGetable};
@@ -15,6 +17,9 @@ use crate::mail::units::Bytes;
 const BESIDE: u64 = 64 << 10;
 /// Bodies that go together, and the rows of a batch.
 const TOGETHER: u64 = 8 << 20;
+
+/// How long a connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ pub fn ask(config: &Config) -> Result<Option<Engine>, OpenError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(DbErr::Custom(error.to_string())))?;
     runtime.block_on(async {
+        source.attempt(PATIENCE).await.map_err(failed)?;
         let db = source.session().await.map_err(failed)?;
         let engine = look(&db, config).await.map_err(failed)?;
         db.close().await.map_err(failed)?;

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use entity::{mailbox, meta};
+use parking_lot::Mutex;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::messages::Scope;
 use super::source::{self, Source};
-use super::{Store, StoreError, head, history, metrics as names, unavailable};
+use super::{Store, StoreError, engine, head, history, metrics as names, unavailable};
 use crate::mail::address::MailboxKey;
 use crate::mail::cursor::StreamCursor;
 
@@ -44,6 +46,9 @@ struct Replica {
     up: AtomicBool,
     /// The history that it has.
     lineage: AtomicU32,
+    source: Source,
+    /// Why it cannot be read; none while it can.
+    trouble: Mutex<Option<String>>,
 }
 
 /// Where a read goes.
@@ -63,7 +68,8 @@ impl Replicas {
                 let db = source.reading_lazily(connections, PATIENCE)?;
                 let watched = source.reading_lazily(1, PATIENCE)?;
                 let (name, up, lineage) = (source.to_string(), AtomicBool::new(true), AtomicU32::new(lineage));
-                Some(Arc::new(Replica { name, db, watched, up, lineage }))
+                let (source, trouble) = (source.clone(), Mutex::default());
+                Some(Arc::new(Replica { name, db, watched, up, lineage, source, trouble }))
             })
             .collect();
         let (watched, primary) = (all.clone(), primary.clone());
@@ -99,6 +105,16 @@ impl Replicas {
         replica.map(|replica| Place(Some(replica))).into_iter().chain(std::iter::once(Place(None)))
     }
 
+    /// Each by its name, with why it cannot be read in this history.
+    pub fn conditions(&self, lineage: u32) -> Vec<(String, Option<String>)> {
+        let why = |replica: &Arc<Replica>| {
+            let is_foreign = replica.lineage.load(Ordering::Relaxed) != lineage;
+            let trouble = replica.trouble.lock().clone();
+            trouble.or_else(|| is_foreign.then(|| engine::replica::Found::Foreign.to_string()))
+        };
+        self.all.iter().map(|replica| (replica.name.clone(), why(replica))).collect()
+    }
+
     /// Ends the watch and the connections.
     pub async fn close(&self) {
         if let Some(watch) = &self.watch {
@@ -130,13 +146,33 @@ impl Replica {
         metrics::gauge!(names::REPLICA_LAG, "replica" => self.name.clone()).set(events as f64);
     }
 
-    fn is(&self, up: bool) {
+    fn is(self: &Arc<Self>, up: bool) {
         metrics::gauge!(names::REPLICA_UP, "replica" => self.name.clone()).set(if up { 1.0 } else { 0.0 });
-        if self.up.swap(up, Ordering::Relaxed) != up {
-            match up {
-                true => tracing::info!(replica = self.name, "the replica answers again"),
-                false => tracing::warn!(replica = self.name, "the replica does not answer, the primary is read"),
-            }
+        if self.up.swap(up, Ordering::Relaxed) == up {
+            return;
+        }
+        if up {
+            *self.trouble.lock() = None;
+            tracing::info!(replica = self.name, "the replica answers again");
+            return;
+        }
+        *self.trouble.lock() = Some("it does not answer in time".into());
+        // Beside the watch, which has the others to look at.
+        let replica = Arc::clone(self);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { replica.tell_why().await });
+        }
+    }
+
+    /// Looks why it cannot be read, and says so.
+    async fn tell_why(&self) {
+        let why = match engine::replica::row(&self.source).await {
+            Ok(_) => "it does not answer in time".to_owned(),
+            Err(found) => found.to_string(),
+        };
+        tracing::warn!(replica = self.name, reason = why, "the replica cannot be read: the primary is, until it can");
+        if let Some(trouble) = &mut *self.trouble.lock() {
+            *trouble = why;
         }
     }
 }
@@ -155,6 +191,12 @@ impl Place {
 }
 
 impl Store {
+    /// Each read replica by its name, with why it cannot be read; nothing where there are none.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<(String, Option<String>)> {
+        self.inner.replicas.conditions(self.lineage())
+    }
+
     /// Reads at a replica, and at the primary where that fails.
     ///
     /// # Errors
@@ -250,12 +292,15 @@ async fn within<T>(read: impl Future<Output = Result<T, DbErr>>) -> Result<T, Db
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn replica(name: &str) -> Arc<Replica> {
         let db = DatabaseConnection::default();
         let (up, lineage) = (AtomicBool::new(true), AtomicU32::new(5));
-        Arc::new(Replica { name: name.to_owned(), watched: db.clone(), db, up, lineage })
+        let (source, trouble) = (Source::File(PathBuf::new()), Mutex::default());
+        Arc::new(Replica { name: name.to_owned(), watched: db.clone(), db, up, lineage, source, trouble })
     }
 
     fn order(replicas: &Replicas) -> Vec<String> {
@@ -272,8 +317,15 @@ mod tests {
         assert_eq!(order(&replicas), ["b", "primary"], "one read that failed says little");
         replicas.all[0].is(false);
         assert_eq!([order(&replicas), order(&replicas)], [["b", "primary"], ["b", "primary"]]);
+        let troubled =
+            |replicas: &Replicas| replicas.conditions(5).iter().map(|(_, why)| why.is_some()).collect::<Vec<_>>();
+        assert_eq!(troubled(&replicas), [true, false]);
+        replicas.all[0].is(true);
+        assert_eq!(troubled(&replicas), [false, false]);
+        replicas.all[0].is(false);
         replicas.all[1].lineage.store(4, Ordering::Relaxed);
         assert_eq!(order(&replicas), ["primary"], "it has another history");
+        assert_eq!(troubled(&replicas), [true, true]);
         assert!(!place.failed::<()>(&Err(StoreError::NotFound)));
         assert_eq!(order(&Replicas::default()), ["primary"]);
         assert!(!Place(None).failed::<()>(&Err(StoreError::Unavailable("the primary".into()))));

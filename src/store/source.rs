@@ -116,8 +116,38 @@ impl Source {
     pub async fn session(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::reading(path, 1).await,
-            Self::Postgres(url) => postgres(postgres_options(url), kept(postgres_pool(1, ACQUIRE))).await,
-            Self::MySql(url) => mysql(url, kept(mysql_pool(1, ACQUIRE, false))).await,
+            Self::Postgres(url) => {
+                self.explained(postgres(postgres_options(url), kept(postgres_pool(1, ACQUIRE)))).await
+            }
+            Self::MySql(url) => self.explained(mysql(url, kept(mysql_pool(1, ACQUIRE, false)))).await,
+        }
+    }
+
+    /// A connection that is made and closed again: says what is wrong at once, where a pool tries for a while and then says
+    /// that it took too long.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub async fn attempt(&self, limit: Duration) -> Result<(), DbErr> {
+        let tried = async {
+            match self {
+                Self::File(_) => Ok(()),
+                Self::Postgres(url) => drop_gently(postgres_options(url).connect().await.map_err(connect_error)?).await,
+                Self::MySql(url) => drop_gently(mysql_options(url).connect().await.map_err(mysql_error)?).await,
+            }
+        };
+        let late = || DbErr::Conn(RuntimeErr::Internal(format!("no answer within {} s", limit.as_secs_f64())));
+        tokio::time::timeout(limit, tried).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// The cause, where all that a pool has to say is that it took too long.
+    async fn explained(
+        &self,
+        connecting: impl Future<Output = Result<DatabaseConnection, DbErr>>,
+    ) -> Result<DatabaseConnection, DbErr> {
+        match connecting.await {
+            Err(error) if is_late(&error) => Err(self.attempt(ACQUIRE).await.err().unwrap_or(error)),
+            connected => connected,
         }
     }
 
@@ -159,8 +189,10 @@ impl Source {
     pub async fn reading(&self, connections: u32) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::reading(path, connections).await,
-            Self::Postgres(url) => postgres(postgres_options(url), postgres_pool(connections, ACQUIRE)).await,
-            Self::MySql(url) => mysql(url, mysql_pool(connections, ACQUIRE, false)).await,
+            Self::Postgres(url) => {
+                self.explained(postgres(postgres_options(url), postgres_pool(connections, ACQUIRE))).await
+            }
+            Self::MySql(url) => self.explained(mysql(url, mysql_pool(connections, ACQUIRE, false))).await,
         }
     }
 }
@@ -303,8 +335,24 @@ fn mysql_error(error: sea_orm::sqlx::Error) -> DbErr {
     }
 }
 
+/// What the server itself said comes without the line of its own source.
 fn connect_error(error: sea_orm::sqlx::Error) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+    match error {
+        sea_orm::sqlx::Error::Database(said) => DbErr::Conn(RuntimeErr::Internal(said.message().to_owned())),
+        error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+    }
+}
+
+/// A pool got no connection in time.
+fn is_late(error: &DbErr) -> bool {
+    matches!(error, DbErr::Conn(RuntimeErr::SqlxError(error)) if matches!(**error, sea_orm::sqlx::Error::PoolTimedOut))
+}
+
+/// So that the server does not log that a client went away without a word.
+async fn drop_gently(connection: impl Connection) -> Result<(), DbErr> {
+    // It is not needed any more.
+    let _ = connection.close().await;
+    Ok(())
 }
 
 #[cfg(test)]

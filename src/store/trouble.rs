@@ -9,6 +9,9 @@ const MYSQL_CONFLICTS: [u16; 3] = [1213, 1205, 3101];
 const POSTGRES_CONFLICTS: [&str; 3] = ["40001", "40P01", "55P03"];
 /// Table full, disk full, out of space.
 const MYSQL_FULL: [u16; 3] = [1114, 1021, 1041];
+const MYSQL_NO_TABLE: u16 = 1146;
+/// undefined_table.
+const POSTGRES_NO_TABLE: &str = "42P01";
 /// disk_full.
 const POSTGRES_FULL: &str = "53100";
 
@@ -34,9 +37,15 @@ pub fn is_full(error: &DbErr) -> bool {
     }
 }
 
-/// A table is not there: SQLite's database of before it was made, which who only reads does not migrate.
+/// A table is not there: a database of before it was made, which who only reads does not migrate.
 pub fn is_no_such_table(error: &DbErr) -> bool {
-    error.to_string().contains("no such table")
+    let Some(server) = server(error) else { return error.to_string().contains("no such table") };
+    match server.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => error.number() == MYSQL_NO_TABLE,
+        None => {
+            server.code().is_some_and(|code| code == POSTGRES_NO_TABLE) || server.message().contains("no such table")
+        }
+    }
 }
 
 fn server(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {

@@ -5,8 +5,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Check, Wrong};
 
-/// Libraries that tell an operator nothing at "info"; a level of their own in the setting wins over this.
-const LIBRARIES: &str = "actix_server=warn,sea_orm_migration=warn,sqlx=warn";
+/// Libraries that tell an operator nothing at "info"; a level of their own in the setting wins over this. The client of the
+/// broker has three errors for each connection that fails, all of which are told here in one; what a database server has to
+/// say of a statement is for who wrote it.
+const LIBRARIES: &str = "actix_server=warn,sea_orm_migration=warn,sqlx=warn,sqlx::postgres::notice=off,lapin=off";
 
 crate::settings! {
     /// The log, on standard error. Bodies, tokens and passwords are never in it.
@@ -14,7 +16,7 @@ crate::settings! {
         /// "text" for people, "json" (an object a line) for machines, "auto": text on a terminal and json elsewhere.
         pub format: LogFormat = LogFormat::Auto,
         /// "error", "warn", "info", "debug" or "trace"; a part of the program may have its own, as in
-        /// "info,mailroom::store=debug", and be "off".
+        /// "info,mailroom::store=debug", and be "off". Libraries are quiet unless they have a level here, as in "info,lapin=error".
         pub level: String = "info".into(),
     }
 }
@@ -85,6 +87,21 @@ mod tests {
         {
             assert!(config(level).filter().is_ok(), "{level}");
         }
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_asked_for() {
+        let says = |level: &str, library: &str| {
+            let filter = config(level).filter().unwrap().to_string();
+            let of = |name: &str| {
+                filter.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+            };
+            of(library)
+        };
+        for library in ["lapin", "sqlx::postgres::notice"] {
+            assert_eq!(says("debug", library).as_deref(), Some("off"), "{library}");
+        }
+        assert_eq!(says("info,lapin=error", "lapin").as_deref(), Some("error"));
     }
 
     #[test]

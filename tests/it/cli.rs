@@ -259,12 +259,18 @@ fn check_tells_a_database_that_is_not_there_from_one_that_cannot_be_read() {
 
 /// The log of a server that ran while `during` did, with what it said of its addresses.
 fn log_of(data: &Path, during: impl FnOnce(&[String])) -> String {
+    log_with(data, &[], during)
+}
+
+/// The same in an environment.
+fn log_with(data: &Path, environment: &[(&str, &str)], during: impl FnOnce(&[String])) -> String {
     use std::io::{BufRead, BufReader, Read};
     // The soft limit is the hard one then: there is nothing to raise.
     let script = format!("ulimit -n $(ulimit -Hn); exec {} \"$@\"", env!("CARGO_BIN_EXE_mailroom"));
     let mut child = Command::new("sh")
         .args(["-c", &script, "mailroom"])
         .args(on_free_ports(data))
+        .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -310,6 +316,79 @@ fn a_refused_message_is_one_line_of_the_log() {
 }
 
 #[test]
+fn a_redis_that_is_away_from_the_start_is_one_line_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let [dead] = crate::support::process::free_addresses();
+    let url = format!("redis://{dead}");
+    let log = log_with(dir.path(), &[("MAILROOM__REDIS__URL", &url)], |said| {
+        let ops = said[3].split_whitespace().last().unwrap();
+        let ops = ops.trim_start_matches("http://").trim_end_matches("/health");
+        let health = || exchange(ops, "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let begun = Instant::now();
+        while !health().contains("refused") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", health());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("Redis is away")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+    let why = line["why"].as_str().unwrap();
+    assert!(why.contains("refused") && !why.contains("Error occurred"), "{line}");
+}
+
+/// What is sent there, and what is answered until the end.
+fn exchange(addr: &str, text: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_proxy_that_nobody_named_is_told_of_in_the_log_and_by_doctor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut report = String::new();
+    let log = log_of(dir.path(), |said| {
+        let place = |line: usize| said[line].split_whitespace().last().unwrap();
+        let ops = place(3).trim_start_matches("http://").trim_end_matches("/health");
+        let http = place(1).trim_start_matches("http://").trim_end_matches('/');
+        let doctor = || out(&on_data(&["doctor", "--smtp", "0", "--http", "0", "--ops", ops, "--data"], dir.path()));
+        assert!(!doctor().contains("does not name"), "nothing has come yet");
+        for _ in 0..3 {
+            let answer = exchange(place(2), "PROXY TCP4 203.0.113.9 127.0.0.1 40000 25\r\n");
+            assert!(answer.contains("\r\n421 4.3.5 "), "{answer}");
+            let request = "GET /v1/domains HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                           x-forwarded-for: 203.0.113.9\r\n\r\n";
+            let answer = exchange(http, request);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        report = doctor();
+    });
+    for (what, setting) in
+        [("PROXY header", "[smtp] proxy_protocol_from"), ("X-Forwarded-For", "[http] trusted_proxies")]
+    {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
+        assert_eq!(lines.len(), 1, "once in a while: {log}");
+        let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
+        assert_eq!((line["level"].as_str(), line["peer"].as_str()), (Some("WARN"), Some("127.0.0.1")), "{line}");
+        assert!(line["message"].as_str().unwrap().contains(setting), "{line}");
+        let told = format!("heard {what} from a peer that {setting} does not name, 3 times");
+        let told = told.replace("heard PROXY", "heard a PROXY");
+        assert!(report.contains(&told), "{report}");
+    }
+}
+
+/// Runs a command that takes a directory last.
+fn on_data(arguments: &[&str], data: &Path) -> Output {
+    let data = data.display().to_string();
+    mailroom(&[arguments, &[&data]].concat())
+}
+
+#[test]
 fn open_mailboxes_are_not_shown_to_a_network() {
     let dir = tempfile::tempdir().unwrap();
     let output = serve(dir.path(), &["--http", "0.0.0.0:0"]);
@@ -317,6 +396,15 @@ fn open_mailboxes_are_not_shown_to_a_network() {
     let failure = failure(&output);
     assert!(failure.contains("insecure_open") && failure.lines().count() == 1, "{failure}");
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing was started");
+}
+
+#[test]
+fn a_command_without_its_target_says_that_all_may_be_meant() {
+    for words in [&["queue", "dead", "requeue"][..], &["export", "--format", "mbox", "out"]] {
+        let output = mailroom(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(code(&output) == 64 && said.contains("--all"), "{said}");
+    }
 }
 
 #[test]

@@ -47,5 +47,6 @@ mod support;
 mod sync_fails;
 mod synced;
 mod tls;
+mod told;
 mod torn;
 mod upgrade;

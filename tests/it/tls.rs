@@ -13,7 +13,7 @@ use crate::support::servers::{Engine, MariaDb, Postgres, RabbitMq, Redis, RedisC
 use crate::support::{Api, PATIENCE, Socket, TestServer, message, until};
 
 /// The lines of `doctor` about one thing, with advice, each pair in one.
-fn doctor(name: &str, settings: &[(&str, &str)]) -> String {
+pub fn doctor(name: &str, settings: &[(&str, &str)]) -> String {
     let data = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailroom"));
     command.args(["doctor", "--smtp", "0", "--http", "0", "--ops", "0", "--data"]).arg(data.path());
@@ -27,7 +27,7 @@ fn doctor(name: &str, settings: &[(&str, &str)]) -> String {
 }
 
 /// `doctor` says this of each, and what to do.
-fn assert_says(found: &str, what: &str, advice: &str) {
+pub fn assert_says(found: &str, what: &str, advice: &str) {
     assert!(found.contains(what) && found.contains(" -> ") && found.contains(advice), "{what}, {advice}: {found}");
 }
 

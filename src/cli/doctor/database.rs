@@ -6,6 +6,7 @@ use super::Check;
 use crate::config::Config;
 use crate::mail::units::Bytes;
 use crate::store::clocks::TOLERANCE;
+use crate::store::engine::replica::{self, Found};
 use crate::store::engine::{self, Engine, Kind};
 use crate::tls::Trouble;
 
@@ -19,7 +20,10 @@ pub fn checks(config: &Config) -> Option<Vec<Check>> {
     let place = engine::name(&config.store())?;
     match engine::ask(&config.store()) {
         Ok(None) => None,
-        Ok(Some(engine)) => Some(judge(&place, &engine)),
+        Ok(Some(engine)) => {
+            let replicas = replica::ask(&config.store());
+            Some(judge(&place, &engine).into_iter().chain(replicas.iter().map(of_replica)).collect())
+        }
         Err(error) => Some(vec![unreachable(&error.to_string())]),
     }
 }
@@ -44,6 +48,35 @@ fn judge(place: &str, engine: &Engine) -> Vec<Check> {
     checks.extend(packet(engine));
     checks.push(skew(engine));
     checks
+}
+
+/// Without it the primary is read. One that is another store is passed over as long as it is seen to be.
+fn of_replica((place, found): &(String, Found)) -> Check {
+    const NAME: &str = "db replica";
+    let said = format!("{place}: {found}");
+    match found {
+        Found::Away(why) => match Trouble::find(why) {
+            Some(trouble) => Check::warn(
+                NAME,
+                format!("{said}: {}", trouble.text()),
+                trouble.advice(
+                    "[database] replicas (sslrootcert= or ssl-ca=)",
+                    "[database] replicas (sslcert= and sslkey=)",
+                ),
+            ),
+            None => Check::warn(
+                NAME,
+                said,
+                "the primary is read in its place: see that it runs, that its URL in [database] replicas is right, and that \
+                 the user may enter",
+            ),
+        },
+        Found::Empty => Check::warn(NAME, said, "name a replica of [database] url, and the database in it"),
+        Found::Foreign => {
+            Check::fail(NAME, said, "take it out of [database] replicas, or make it a replica of url anew")
+        }
+        Found::Alone | Found::Behind(_) => Check::ok(NAME, said),
+    }
 }
 
 fn reachable(place: &str, engine: &Engine) -> Check {
@@ -175,6 +208,18 @@ mod tests {
         assert_eq!(unwell(|engine| engine.skew = -301_000_000), [("db clock", Level::Fail)]);
         assert_eq!(unwell(|engine| engine.skew = 3_600_000_000), [("db clock", Level::Warn)]);
         assert_eq!(unwell(|engine| engine.round_trip = Duration::from_millis(20)), [("database", Level::Warn)]);
+    }
+
+    #[test]
+    fn a_replica_that_is_none_is_told_from_one_that_is_away() {
+        let check = |found| of_replica(&("postgres://mail@replica/mail".into(), found));
+        assert_eq!(check(Found::Behind(3)).level, Level::Ok);
+        assert_eq!(check(Found::Empty).level, Level::Warn);
+        assert_eq!(check(Found::Foreign).level, Level::Fail);
+        let away = check(Found::Away("Connection refused".into()));
+        assert_eq!((away.level, away.found.contains("refused")), (Level::Warn, true));
+        let stranger = check(Found::Away("invalid peer certificate: UnknownIssuer".into()));
+        assert!(stranger.advice.contains("sslrootcert="), "{stranger:?}");
     }
 
     #[test]

@@ -137,11 +137,21 @@ impl BrokerConfig {
         Bytes(message.0.saturating_add(BESIDE).saturating_add(recipients))
     }
 
+    /// The user and the virtual host.
+    #[must_use]
+    pub fn who(&self) -> (String, String) {
+        self.uri().map(|uri| (uri.authority.userinfo.username, uri.vhost)).unwrap_or_default()
+    }
+
     /// Where it is, without user and password.
     #[must_use]
     pub fn place(&self) -> String {
         match self.uri() {
-            Ok(uri) => format!("{}://{}:{}/{}", uri.scheme, uri.authority.host, uri.authority.port, uri.vhost),
+            Ok(uri) => {
+                // The one that is called "/" is the one of a URL without any.
+                let vhost = if uri.vhost == "/" { String::new() } else { format!("/{}", uri.vhost) };
+                format!("{}://{}:{}{vhost}", uri.scheme, uri.authority.host, uri.authority.port)
+            }
             Err(_) => "[broker] url".into(),
         }
     }
@@ -163,6 +173,9 @@ mod tests {
             assert!(!wrong[0].1.contains("secret"), "{wrong:?}");
         }
         assert_eq!(config("amqp://u:secret@mq.example/v").place(), "amqp://mq.example:5672/v");
+        for url in ["amqp://u:secret@mq.example", "amqp://u:secret@mq.example/%2f"] {
+            assert_eq!(config(url).place(), "amqp://mq.example:5672", "{url}");
+        }
     }
 
     #[test]

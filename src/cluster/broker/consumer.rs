@@ -206,7 +206,12 @@ impl Task {
             let _ = told.try_send((tag, Verdict::Moved(sent == Sent::Has)));
         });
         let id = Mail::decode(&data).ok().map(|mail| mail.id);
-        tracing::warn!(queue = self.queue, message.id = ?id.map(|id| id.to_string()), reason, "put to the dead letters");
+        tracing::warn!(
+            queue = self.queue,
+            message.id = id.map(tracing::field::display),
+            reason,
+            "put to the dead letters"
+        );
         let queue = Names::new(&self.all.config).dead();
         self.all.publisher.send(Letter { queue, id, data, failed: 0, dead: Some((reason, self.queue.clone())), done });
     }

@@ -36,6 +36,8 @@ struct Inner {
     pool: Pool,
     timeout: Duration,
     up: AtomicBool,
+    /// It was said that it is away, if it was so from the start.
+    told: AtomicBool,
     /// Why it is away.
     trouble: Mutex<Option<String>>,
 }
@@ -92,7 +94,13 @@ impl Redis {
             Pool::Single(pool.map_err(|error| error.to_string())?)
         };
         let trouble = Mutex::new(Some("not connected yet".to_owned()));
-        Ok(Some(Self(Arc::new(Inner { pool, timeout, up: AtomicBool::new(false), trouble }))))
+        Ok(Some(Self(Arc::new(Inner {
+            pool,
+            timeout,
+            up: AtomicBool::new(false),
+            told: AtomicBool::default(),
+            trouble,
+        }))))
     }
 
     /// Whether it answered last.
@@ -173,11 +181,11 @@ impl Redis {
         let ping = cmd("PING");
         let pong = match &self.0.pool {
             Pool::Single(pool) => {
-                let mut connection = pool.get().await.map_err(|error| error.to_string())?;
+                let mut connection = pool.get().await.map_err(cause)?;
                 tokio::time::timeout(limit, ping.query_async::<String>(&mut connection)).await
             }
             Pool::Cluster(pool) => {
-                let mut connection = pool.get().await.map_err(|error| error.to_string())?;
+                let mut connection = pool.get().await.map_err(cause)?;
                 tokio::time::timeout(limit, ping.query_async::<String>(&mut *connection)).await
             }
         };
@@ -217,7 +225,8 @@ impl Redis {
 
     fn went(&self, why: &str) {
         *self.0.trouble.lock() = Some(why.to_owned());
-        if self.0.up.swap(false, Ordering::Relaxed) {
+        let was_up = self.0.up.swap(false, Ordering::Relaxed);
+        if !self.0.told.swap(true, Ordering::Relaxed) || was_up {
             metrics::gauge!(names::UP).set(0.0);
             tracing::warn!(why, "Redis is away: this node goes on alone until it answers");
         }
@@ -238,6 +247,15 @@ fn means_away(error: &RedisError) -> bool {
     }
 }
 
+/// Without what the pool says before it.
+fn cause(error: PoolError) -> String {
+    match error {
+        PoolError::Backend(error) => error.to_string(),
+        PoolError::Timeout(_) => "no connection in time".into(),
+        other => other.to_string(),
+    }
+}
+
 impl From<RedisError> for Failed {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
@@ -246,6 +264,6 @@ impl From<RedisError> for Failed {
 
 impl From<PoolError> for Failed {
     fn from(error: PoolError) -> Self {
-        Self::Pool(error.to_string())
+        Self::Pool(cause(error))
     }
 }

@@ -48,7 +48,10 @@ pub fn is_needed(config: &Config) -> bool {
     let Ok(runtime) = runtime else { return false };
     runtime.block_on(async {
         let db = match Source::server(&config.database.url) {
-            Ok(Some(source)) => source.reading_lazily(1, ASKING)?,
+            Ok(Some(source)) => {
+                source.attempt(ASKING).await.ok()?;
+                source.session().await.ok()?
+            }
             Ok(None) => {
                 let path = Directory::new(config).ok()?.database;
                 if !path.exists() {
