@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions};
 use sea_orm::sqlx::pool::PoolOptions;
@@ -71,6 +73,18 @@ pub enum Source {
 pub struct Url<T> {
     options: T,
     shown: String,
+    since: Since,
+}
+
+/// The moment from which on a connection must have been made to be used again.
+#[derive(Clone, Default)]
+struct Since(Arc<Mutex<Option<Instant>>>);
+
+impl Since {
+    /// Whether one of this age will do.
+    fn allows(&self, age: Duration) -> bool {
+        self.0.lock().is_none_or(|since| since.elapsed() > age)
+    }
 }
 
 impl<T> fmt::Debug for Url<T> {
@@ -109,6 +123,17 @@ impl Source {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
+    /// Lets go of all connections that were made until now, by whomever: each is closed when it is wanted next, and made anew to
+    /// where the name leads then.
+    pub fn forsake(&self) {
+        let since = match self {
+            Self::File(_) => return,
+            Self::Postgres(url) => &url.since,
+            Self::MySql(url) => &url.since,
+        };
+        *since.0.lock() = Some(Instant::now());
+    }
+
     /// One connection, for what is of one session: it is kept however long nobody uses it.
     ///
     /// # Errors
@@ -117,9 +142,9 @@ impl Source {
         match self {
             Self::File(path) => connect::reading(path, 1).await,
             Self::Postgres(url) => {
-                self.explained(postgres(postgres_options(url), kept(postgres_pool(1, ACQUIRE)))).await
+                self.explained(postgres(postgres_options(url), kept(postgres_pool(url, 1, ACQUIRE)))).await
             }
-            Self::MySql(url) => self.explained(mysql(url, kept(mysql_pool(1, ACQUIRE, false)))).await,
+            Self::MySql(url) => self.explained(mysql(url, kept(mysql_pool(url, 1, ACQUIRE, false)))).await,
         }
     }
 
@@ -158,12 +183,17 @@ impl Source {
     pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::writing(path).await,
-            Self::Postgres(url) => {
-                let pool = postgres_pool(WRITING, ACQUIRE)
-                    .after_connect(|connection, _| Box::pin(async move { connection.execute(COMMIT).await.map(drop) }));
-                postgres(postgres_options(url).options(PLANS), pool).await
-            }
-            Self::MySql(url) => mysql(url, mysql_pool(WRITING, ACQUIRE, true).idle_timeout(UNUSED)).await,
+            Self::Postgres(url) => postgres(postgres_options(url).options(PLANS), postgres_writing(url)).await,
+            Self::MySql(url) => mysql(url, mysql_pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED)).await,
+        }
+    }
+
+    /// The same, made when it is asked for. None for a file.
+    pub fn writing_lazily(&self) -> Option<DatabaseConnection> {
+        match self {
+            Self::File(_) => None,
+            Self::Postgres(url) => Some(postgres_lazily(postgres_options(url).options(PLANS), postgres_writing(url))),
+            Self::MySql(url) => Some(mysql_lazily(url, mysql_pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED))),
         }
     }
 
@@ -172,13 +202,9 @@ impl Source {
         match self {
             Self::File(_) => None,
             Self::Postgres(url) => {
-                let pool = postgres_pool(connections, patience).connect_lazy_with(postgres_options(url));
-                Some(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+                Some(postgres_lazily(postgres_options(url), postgres_pool(url, connections, patience)))
             }
-            Self::MySql(url) => {
-                let pool = mysql_pool(connections, patience, false).connect_lazy_with(mysql_options(url));
-                Some(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
-            }
+            Self::MySql(url) => Some(mysql_lazily(url, mysql_pool(url, connections, patience, false))),
         }
     }
 
@@ -190,9 +216,9 @@ impl Source {
         match self {
             Self::File(path) => connect::reading(path, connections).await,
             Self::Postgres(url) => {
-                self.explained(postgres(postgres_options(url), postgres_pool(connections, ACQUIRE))).await
+                self.explained(postgres(postgres_options(url), postgres_pool(url, connections, ACQUIRE))).await
             }
-            Self::MySql(url) => self.explained(mysql(url, mysql_pool(connections, ACQUIRE, false))).await,
+            Self::MySql(url) => self.explained(mysql(url, mysql_pool(url, connections, ACQUIRE, false))).await,
         }
     }
 }
@@ -222,7 +248,7 @@ fn read<T: FromStr<Err = sea_orm::sqlx::Error>>(url: &str) -> Result<Url<T>, Str
     let known = url.replacen("mariadb://", "mysql://", 1);
     parameters::check(&known)?;
     let options = known.parse::<T>().map_err(|error| error.to_string())?;
-    Ok(Url { options, shown: without_password(url) })
+    Ok(Url { options, shown: without_password(url), since: Since::default() })
 }
 
 /// `scheme://user:secret@host/name?a=b` as `scheme://user@host/name`.
@@ -260,11 +286,23 @@ fn kept<D: Database>(pool: PoolOptions<D>) -> PoolOptions<D> {
     pool.idle_timeout(None).max_lifetime(None)
 }
 
-fn postgres_pool(connections: u32, patience: Duration) -> PgPoolOptions {
+fn postgres_pool(url: &Url<PgConnectOptions>, connections: u32, patience: Duration) -> PgPoolOptions {
     let options = PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
-    options.test_before_acquire(false).before_acquire(|connection, known| {
-        Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
+    let since = url.since.clone();
+    options.test_before_acquire(false).before_acquire(move |connection, known| {
+        let allowed = since.allows(known.age);
+        Box::pin(async move { Ok(allowed && (known.idle_for < RESTED || lives(connection).await)) })
     })
+}
+
+/// Those of a writer, with the statement that ends its transactions prepared.
+fn postgres_writing(url: &Url<PgConnectOptions>) -> PgPoolOptions {
+    postgres_pool(url, WRITING, ACQUIRE)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(COMMIT).await.map(drop) }))
+}
+
+fn postgres_lazily(options: PgConnectOptions, pool: PgPoolOptions) -> DatabaseConnection {
+    SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(options))
 }
 
 async fn postgres(options: PgConnectOptions, pool: PgPoolOptions) -> Result<DatabaseConnection, DbErr> {
@@ -277,10 +315,16 @@ fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
     url.options.clone().statement_cache_capacity(200).disable_statement_logging()
 }
 
-fn mysql_pool(connections: u32, patience: Duration, writes: bool) -> MySqlPoolOptions {
+fn mysql_lazily(url: &Url<MySqlConnectOptions>, pool: MySqlPoolOptions) -> DatabaseConnection {
+    SqlxMySqlConnector::from_sqlx_mysql_pool(pool.connect_lazy_with(mysql_options(url)))
+}
+
+fn mysql_pool(url: &Url<MySqlConnectOptions>, connections: u32, patience: Duration, writes: bool) -> MySqlPoolOptions {
     let options = MySqlPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
-    let options = options.test_before_acquire(false).before_acquire(|connection, known| {
-        Box::pin(async move { Ok(known.idle_for < RESTED || lives(connection).await) })
+    let since = url.since.clone();
+    let options = options.test_before_acquire(false).before_acquire(move |connection, known| {
+        let allowed = since.allows(known.age);
+        Box::pin(async move { Ok(allowed && (known.idle_for < RESTED || lives(connection).await)) })
     });
     let options = options.after_release(|connection, _| Box::pin(async move { Ok(is_at_rest(connection).await) }));
     options.after_connect(move |connection, _| {
@@ -361,12 +405,27 @@ mod tests {
 
     #[test]
     fn a_connection_of_a_session_is_one_and_stays() {
-        let postgres = kept(postgres_pool(1, ACQUIRE));
+        let url = |url: &str| Source::server(url).unwrap().unwrap();
+        let (Source::Postgres(at), Source::MySql(and_at)) = (url("postgres://h/m"), url("mysql://h/m")) else {
+            panic!("of each engine one");
+        };
+        let postgres = kept(postgres_pool(&at, 1, ACQUIRE));
         assert_eq!((postgres.get_idle_timeout(), postgres.get_max_lifetime()), (None, None));
         assert_eq!(postgres.get_max_connections(), 1);
-        let mysql = kept(mysql_pool(1, ACQUIRE, false));
+        let mysql = kept(mysql_pool(&and_at, 1, ACQUIRE, false));
         assert_eq!((mysql.get_idle_timeout(), mysql.get_max_lifetime()), (None, None));
         assert_eq!(mysql.get_max_connections(), 1);
+    }
+
+    #[test]
+    fn connections_from_before_a_moment_are_let_go_of_by_all_who_have_them() {
+        let source = Source::server("postgres://h/m").unwrap().unwrap();
+        let Source::Postgres(copy) = source.clone() else { panic!("it is PostgreSQL") };
+        assert!(copy.since.allows(Duration::from_secs(60)));
+        source.forsake();
+        assert!(!copy.since.allows(Duration::from_secs(60)));
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(copy.since.allows(Duration::ZERO));
     }
 
     #[test]

@@ -7,6 +7,13 @@ use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 const MYSQL_CONFLICTS: [u16; 3] = [1213, 1205, 3101];
 /// serialization_failure, deadlock_detected, lock_not_available of PostgreSQL.
 const POSTGRES_CONFLICTS: [&str; 3] = ["40001", "40P01", "55P03"];
+/// Those of them that only say that a lock was not given in time.
+const LATE: (u16, &str) = (1205, "55P03");
+/// --read-only and --super-read-only, a server in read-only mode (as that of Aurora after a failover), transactions that may
+/// not write.
+const MYSQL_READ_ONLY: [u16; 3] = [1290, 1836, 1792];
+/// read_only_sql_transaction.
+const POSTGRES_READ_ONLY: &str = "25006";
 /// Table full, disk full, out of space.
 const MYSQL_FULL: [u16; 3] = [1114, 1021, 1041];
 const MYSQL_NO_TABLE: u16 = 1146;
@@ -25,6 +32,25 @@ pub fn is_conflict(error: &DbErr) -> bool {
     match error.try_downcast_ref::<MySqlDatabaseError>() {
         Some(error) => MYSQL_CONFLICTS.contains(&error.number()),
         None => error.code().is_some_and(|code| POSTGRES_CONFLICTS.contains(&&*code)),
+    }
+}
+
+/// A lock that another session holds was not given in time.
+pub fn is_locked(error: &DbErr) -> bool {
+    let Some(error) = server(error) else { return false };
+    match error.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => error.number() == LATE.0,
+        None => error.code().is_some_and(|code| code == LATE.1),
+    }
+}
+
+/// The server does not take what is written any more: it was the primary, and another is that now or will be. Nothing of the
+/// transaction was committed.
+pub fn is_read_only(error: &DbErr) -> bool {
+    let Some(error) = server(error) else { return false };
+    match error.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(error) => MYSQL_READ_ONLY.contains(&error.number()),
+        None => error.code().is_some_and(|code| code == POSTGRES_READ_ONLY),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod changes;
 pub mod checkpoint;
 pub mod files;
 pub mod ground;
+pub mod mark;
 pub mod objects;
 pub mod plan;
 pub mod recovery;

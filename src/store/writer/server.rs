@@ -15,8 +15,8 @@ use std::time::Duration;
 use entity::{commit, mailbox, message, meta};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
-    QueryFilter, QueryOrder, QuerySelect, SqlErr, TransactionTrait,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect, SqlErr, TransactionTrait,
 };
 use uuid::Uuid;
 
@@ -43,7 +43,6 @@ use crate::store::trouble;
 const NUMBERS: i64 = 10_000;
 /// Marks removed in one step.
 const STEP: u64 = 500;
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// See the module.
@@ -71,6 +70,11 @@ impl Server {
     pub fn new() -> Self {
         let (ended, gone) = (HashMap::new(), Vec::new());
         Self { numbers: 0..0, ended, stream: 0, gone, batch: None, last: None, opened: None, doubts: false }
+    }
+
+    /// The transaction was committed, with this stamp as its last.
+    pub(super) fn last(&mut self, stamp: Option<i64>) {
+        self.last = stamp;
     }
 
     fn begin(&mut self) {
@@ -128,9 +132,6 @@ impl Ground for Server {
     async fn commit(writer: &mut Writer<Self>, tx: DatabaseTransaction) -> Result<(), Failure> {
         table::release(&tx, std::mem::take(&mut writer.ground.gone)).await?;
         assert!(!writer.faults.take(Fault::PanicBeforeCommit), "asked to panic before the commit");
-        if writer.faults.take(Fault::Commit) {
-            return Err(DbErr::Custom("asked to fail the commit".into()).into());
-        }
         let belief = writer.shared.history.belief();
         if belief.lineage != writer.head.lineage() {
             return Err(Failure::History);
@@ -138,6 +139,9 @@ impl Ground for Server {
         let batch = Uuid::now_v7();
         let text = commit_text(tx.get_database_backend(), batch, &writer.in_flight.places, &belief);
         writer.ground.batch = Some(batch);
+        if writer.faults.take(Fault::Commit) {
+            return Err(DbErr::Custom("asked to fail the commit".into()).into());
+        }
         match tx.execute_unprepared(&text).await {
             // Nobody else has this mark: it was put twice.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
@@ -155,21 +159,21 @@ impl Ground for Server {
         Ok(())
     }
 
-    async fn committed(writer: &mut Writer<Self>, _: Option<&Failure>) -> bool {
+    async fn committed(writer: &mut Writer<Self>, failure: Option<&Failure>) -> bool {
         writer.ground.opened = None;
-        let Some(batch) = writer.ground.batch else { return false };
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match writer.look_up(batch).await {
-                Ok(outcome) => return outcome,
-                Err(error) => tracing::error!(%error, "the database does not tell whether a commit happened"),
-            }
-            if writer.closing() {
-                writer.dead = true;
+        match failure {
+            // Refused by the server, so it is not in doubt. Another is the primary now, or this one will be again.
+            Some(failure) if failure.is_read_only() => {
+                writer.source.forsake();
                 return false;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            // Nothing more is asked on a connection that has not answered.
+            Some(Failure::Late(_)) => writer.connect_anew(),
+            _ => {}
+        }
+        match writer.ground.batch {
+            Some(batch) => writer.find_out(batch).await,
+            None => false,
         }
     }
 
@@ -325,20 +329,6 @@ impl Writer<Server> {
             self.ground.stream = row.stamp;
         }
         Ok(())
-    }
-
-    /// Whether the transaction with this mark was committed. Otherwise it never will be.
-    async fn look_up(&mut self, batch: Uuid) -> Result<bool, DbErr> {
-        let fence = commit::Model { batch, last: None, events: Vec::new() };
-        let put = commit::Entity::insert(fence.into_active_model()).exec_without_returning(&self.db).await;
-        match put {
-            Ok(_) => Ok(false),
-            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
-                self.ground.last = last_of(&self.db, batch).await?;
-                Ok(true)
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -77,6 +77,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The server has become one that is only read.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Database(error) if trouble::is_read_only(error))
+    }
+
     /// The disk is full.
     pub fn no_space(&self) -> bool {
         match self {

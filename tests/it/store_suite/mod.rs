@@ -65,7 +65,9 @@ on_servers! {
         killed_connections_lose_nothing_and_repeat_nothing
         reads_that_are_given_up_leave_no_transaction_behind
         a_database_that_is_away_is_said_so_and_comes_back
-        a_server_that_stands_still_keeps_no_reader_waiting_for_ever;
+        a_server_that_stands_still_keeps_no_reader_waiting_for_ever
+        a_commit_that_stays_locked_keeps_nobody_waiting_for_ever
+        a_primary_that_may_only_be_read_counts_as_away_and_is_reached_anew;
 }
 
 everywhere! {

@@ -1,6 +1,8 @@
 //! A database server that drops connections, stands still, dies and comes back: every answer is true, nothing needs a
 //! restart, nobody waits for ever.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -8,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use mailroom::mail::cursor::Cursor;
 use mailroom::mail::id::DeliveryId;
-use mailroom::store::{Faults, Store, StoreError, WriteFailed};
+use mailroom::store::{Fault, Faults, Store, StoreError, WriteFailed};
+use parking_lot::Mutex;
+use sea_orm::{ConnectionTrait, TransactionTrait};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::support::*;
 use crate::support::servers::{MariaDb, Postgres, Running};
@@ -58,10 +63,49 @@ impl Own {
     }
 
     async fn store(&self, directory: &std::path::Path) -> (Store, Arc<Heard>) {
+        self.store_with(directory, self.url(), Faults::default()).await
+    }
+
+    async fn store_with(&self, directory: &std::path::Path, url: String, faults: Faults) -> (Store, Arc<Heard>) {
         let mut config = config(directory);
-        config.database.url = self.url();
+        config.database.url = url;
         let heard = Arc::<Heard>::default();
-        (Store::open(&config, heard.clone(), Faults::default()).await.unwrap(), heard)
+        (Store::open(&config, heard.clone(), faults).await.unwrap(), heard)
+    }
+
+    fn sql(&self, text: &str) -> String {
+        match self {
+            Self::Postgres(own) => own.sql("mail", text),
+            Self::MariaDb(own) => own.sql("mail", text),
+        }
+    }
+
+    /// As somebody who may not write where only reading is allowed, as the user of a service should be.
+    fn url_without_privileges(&self) -> String {
+        let Self::MariaDb(own) = self else { return self.url() };
+        self.sql("CREATE USER plain@'%' IDENTIFIED BY 'plain'; GRANT ALL PRIVILEGES ON mail.* TO plain@'%'");
+        format!("mysql://plain:plain@{}/mail", own.address)
+    }
+
+    /// Lets nobody write, or everybody again; no connection ends.
+    fn may_only_be_read(&self, only: bool) {
+        match (self, only) {
+            (Self::Postgres(_), true) => drop(self.sql("ALTER SYSTEM SET default_transaction_read_only = on")),
+            (Self::Postgres(_), false) => drop(self.sql("ALTER SYSTEM RESET default_transaction_read_only")),
+            (Self::MariaDb(_), only) => drop(self.sql(&format!("SET GLOBAL read_only = {}", u8::from(only)))),
+        }
+        if let Self::Postgres(_) = self {
+            self.sql("SELECT pg_reload_conf()");
+        }
+    }
+
+    /// The connections of the store, by their numbers.
+    fn connections(&self) -> HashSet<String> {
+        let text = match self {
+            Self::Postgres(_) => "SELECT pid FROM pg_stat_activity WHERE application_name = 'mailroom'",
+            Self::MariaDb(_) => "SELECT id FROM information_schema.processlist WHERE user = 'plain'",
+        };
+        self.sql(text).lines().map(str::to_owned).collect()
     }
 }
 
@@ -268,4 +312,146 @@ pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
         is_true(&store, &heard, to, &yes, &no).await;
     }
     assert!(store.status().healthy);
+}
+
+/// Whoever holds the lock on the mark of a commit whose outcome is not known: a replica that a commit waits for, a person.
+pub async fn a_commit_that_stays_locked_keeps_nobody_waiting_for_ever(engine: Engine) {
+    let own = Own::start(engine);
+    let (directory, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let (store, _) = own.store_with(directory.path(), own.url(), faults.clone()).await;
+    let put = async |n: usize| {
+        let (incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
+        assert!(store.append(incoming).is_ok());
+        answer.await.unwrap()
+    };
+    put(1).await.unwrap();
+    // Who puts a mark without events waits for a row.
+    own.sql("CREATE TABLE held (id INT PRIMARY KEY, n INT)");
+    own.sql("INSERT INTO held VALUES (1, 0)");
+    if let Own::Postgres(_) = own {
+        own.sql(
+            "CREATE FUNCTION hold() RETURNS trigger AS $$ BEGIN UPDATE held SET n = n + 1 WHERE id = 1; RETURN NEW; END $$ \
+             LANGUAGE plpgsql",
+        );
+        own.sql(
+            "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW WHEN (NEW.last IS NULL) EXECUTE FUNCTION hold()",
+        );
+    } else {
+        own.sql(
+            "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW \
+             UPDATE held SET n = n + 1 WHERE id = 1 AND NEW.last IS NULL",
+        );
+    }
+    let other = sea_orm::Database::connect(own.url()).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
+    faults.arm(Fault::CommitUnknown);
+    let began = Instant::now();
+    let heard = tokio::time::timeout(2 * PATIENCE, put(2)).await.expect("it is answered some time");
+    let took = began.elapsed();
+    assert_eq!(heard, Err(WriteFailed::Failed));
+    assert!(took > Duration::from_secs(25) && took < Duration::from_secs(50), "{took:?}");
+    // The others go on while it is held, and so does what waited.
+    put(3).await.unwrap();
+    assert!(store.status().healthy);
+    holding.rollback().await.unwrap();
+    put(4).await.unwrap();
+    // The one that counted as failed was there after all.
+    assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 4);
+    store.close().await;
+}
+
+/// A primary that becomes a replica, or is kept from writes, and ends no connection.
+pub async fn a_primary_that_may_only_be_read_counts_as_away_and_is_reached_anew(engine: Engine) {
+    let own = Own::start(engine);
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = own.store_with(directory.path(), own.url_without_privileges(), Faults::default()).await;
+    let put = async |to: &str| {
+        let (incoming, answer) = incoming(&[to], mail(1).as_bytes());
+        assert!(store.append(incoming).is_ok());
+        answer.await.unwrap()
+    };
+    // Every writer has written.
+    let all: Vec<String> = (0..32).map(|n| format!("{n}@x")).collect();
+    for to in &all {
+        put(to).await.unwrap();
+    }
+    assert_eq!(store.list(&request("1@x", 10)).await.unwrap().items.len(), 1);
+    let before = own.connections();
+    assert!(before.len() >= 5, "{before:?}");
+    own.may_only_be_read(true);
+    let began = Instant::now();
+    until("it is noticed", async || put("late@x").await == Err(WriteFailed::Failed)).await;
+    let change = store.delete_mailbox(&key("1@x")).await;
+    assert!(matches!(change, Err(StoreError::Unavailable(_))), "{change:?}");
+    assert!(!store.status().healthy);
+    until("every connection is made anew", async || {
+        for to in &all {
+            assert_eq!(put(to).await, Err(WriteFailed::Failed));
+            assert!(store.list(&request(to, 10)).await.is_ok(), "what is there can be read");
+        }
+        own.connections().is_disjoint(&before)
+    })
+    .await;
+    assert!(began.elapsed() < PATIENCE, "nobody waited: {:?}", began.elapsed());
+    own.may_only_be_read(false);
+    until("it is back by itself", async || put("back@x").await.is_ok()).await;
+    for to in &all {
+        put(to).await.unwrap();
+        assert_eq!(store.list(&request(to, 10)).await.unwrap().items.len(), 2);
+    }
+    assert!(store.status().healthy);
+    store.close().await;
+}
+
+/// A name that leads to one server now and to another later. Connections stay where they were made to.
+struct Name {
+    address: SocketAddr,
+    leads_to: Arc<Mutex<SocketAddr>>,
+}
+
+impl Name {
+    async fn new(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, leads_to) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(to)));
+        let leads = Arc::clone(&leads_to);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let to = *leads.lock();
+                tokio::spawn(async move {
+                    let Ok(mut server) = TcpStream::connect(to).await else { return };
+                    // Either side may end it.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, leads_to }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_another_primary_is_followed_though_no_connection_ends() {
+    let old = Own::start(Engine::Postgres);
+    let Own::Postgres(primary) = &old else { panic!("it is PostgreSQL") };
+    let new = primary.replica();
+    let name = Name::new(primary.address).await;
+    let url = old.url().replace(&primary.address.to_string(), &name.address.to_string());
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = old.store_with(directory.path(), url, Faults::default()).await;
+    let put = async |to: &str| {
+        let (incoming, answer) = incoming(&[to], mail(1).as_bytes());
+        assert!(store.append(incoming).is_ok());
+        answer.await.unwrap()
+    };
+    put("a@x").await.unwrap();
+    assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 1);
+    until("the replica has it", async || new.try_sql("mail", "SELECT count(*) FROM messages") == Ok("1".into())).await;
+    // It ends no connection, and answers whoever reads.
+    old.may_only_be_read(true);
+    assert_eq!(new.sql("mail", "SELECT pg_promote()"), "t");
+    *name.leads_to.lock() = new.address;
+    until("mail goes to the new one", async || put("a@x").await.is_ok()).await;
+    assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 2, "the old one is not read any more");
+    assert_eq!(new.sql("mail", "SELECT count(*) FROM messages"), "2");
+    store.close().await;
 }
