@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mailroom::mail::time::Timestamp;
 use mailroom::mail::units::{Bytes, Period};
+use mailroom::store::cold::pass::Which;
 use mailroom::store::{Deletion, Faults, NewMailbox, Store, StoreError, Ttl};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -196,7 +197,12 @@ async fn in_jumping_time() {
 #[ignore = "moves the clock of its process: run by tests above"]
 async fn beside_a_server_of_another_clock() {
     let engine = Engine::chosen();
-    let f = Fixture::on_with(engine, |config| config.defaults.message_ttl = Some(Duration::from_secs(86_400))).await;
+    let cold = tempfile::tempdir().unwrap();
+    let f = Fixture::on_with(engine, |config| {
+        config.defaults.message_ttl = Some(Duration::from_secs(86_400));
+        config.cold.url = format!("file://{}", cold.path().display());
+    })
+    .await;
     let lasts = |key: &str| NewMailbox {
         key: store::key(key),
         expires_at: Some(store::after(2 * store::DAY)),
@@ -220,11 +226,16 @@ async fn beside_a_server_of_another_clock() {
     // A node that is started by a wrong clock, and one whose clock goes wrong.
     mailroom::clock::jump(8 * DAY);
     let other = Store::open(&f.config, f.heard.clone(), Faults::default()).await.unwrap();
+    assert!(other.status().clock_ahead.unwrap() > 7 * DAY, "it looked when it was opened");
     for node in [&other, &f.store] {
         assert!(node.compare_clocks().await.unwrap().is_some());
         let ahead = node.status().clock_ahead.unwrap();
         assert!((ahead - 8 * DAY).abs() < MINUTE, "{ahead}");
-        assert!(!node.expire(Timestamp(mailroom::clock::now_micros())).await.unwrap());
+        let now = Timestamp(mailroom::clock::now_micros());
+        assert!(!node.expire(now).await.unwrap());
+        let moved = node.archive(now, Which::All, &mut |_| {}).await;
+        let why = moved.unwrap_err().to_string();
+        assert!(why.contains("ahead of the database's"), "{why}");
     }
     assert_eq!(rows().await, before, "nothing that others still show was removed");
     // It shows them, too, and does not end a mailbox because mail comes to it.
@@ -240,6 +251,8 @@ async fn beside_a_server_of_another_clock() {
     assert_eq!(f.store.compare_clocks().await.unwrap(), None);
     assert_eq!(f.store.mailbox(&store::key("made@x")).await.unwrap().unwrap().id, life);
     assert_eq!(f.list("made@x").await.items.len(), 2);
+    let moved = f.store.archive(store::after(1), Which::All, &mut |_| {}).await.unwrap().unwrap();
+    assert!(moved.records > 0, "{moved:?}");
     f.tidy(store::after(store::DAY + 120)).await;
     assert!(f.store.mailbox(&store::key("mail@x")).await.unwrap().is_none(), "it goes on by itself");
     f.store.close().await;

@@ -67,6 +67,7 @@ on_servers! {
         a_database_that_is_away_is_said_so_and_comes_back
         a_server_that_stands_still_keeps_no_reader_waiting_for_ever
         a_commit_that_stays_locked_keeps_nobody_waiting_for_ever
+        what_was_fenced_off_unheard_is_not_taken_for_a_commit
         a_primary_that_may_only_be_read_counts_as_away_and_is_reached_anew;
 }
 

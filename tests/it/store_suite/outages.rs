@@ -14,6 +14,7 @@ use mailroom::store::{Fault, Faults, Store, StoreError, WriteFailed};
 use parking_lot::Mutex;
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 
 use super::support::*;
 use crate::support::servers::{MariaDb, Postgres, Running};
@@ -52,6 +53,13 @@ impl Own {
         match self {
             Self::Postgres(own) => own,
             Self::MariaDb(own) => own,
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Postgres(own) => own.address,
+            Self::MariaDb(own) => own.address,
         }
     }
 
@@ -97,6 +105,35 @@ impl Own {
         if let Self::Postgres(_) = self {
             self.sql("SELECT pg_reload_conf()");
         }
+    }
+
+    /// Whoever puts a mark without events waits for the row of `held` from now on.
+    fn hold_fences(&self) {
+        self.sql("CREATE TABLE held (id INT PRIMARY KEY, n INT)");
+        self.sql("INSERT INTO held VALUES (1, 0)");
+        if let Self::MariaDb(_) = self {
+            self.sql(
+                "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW \
+                 UPDATE held SET n = n + 1 WHERE id = 1 AND NEW.last IS NULL",
+            );
+            return;
+        }
+        self.sql(
+            "CREATE FUNCTION hold() RETURNS trigger AS $$ BEGIN UPDATE held SET n = n + 1 WHERE id = 1; RETURN NEW; END $$ \
+             LANGUAGE plpgsql",
+        );
+        self.sql(
+            "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW WHEN (NEW.last IS NULL) EXECUTE FUNCTION hold()",
+        );
+    }
+
+    /// Statements that wait for a lock.
+    fn waiting(&self) -> usize {
+        let text = match self {
+            Self::Postgres(_) => "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+            Self::MariaDb(_) => "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        };
+        self.sql(text).trim().parse().unwrap()
     }
 
     /// The connections of the store, by their numbers.
@@ -325,23 +362,7 @@ pub async fn a_commit_that_stays_locked_keeps_nobody_waiting_for_ever(engine: En
         answer.await.unwrap()
     };
     put(1).await.unwrap();
-    // Who puts a mark without events waits for a row.
-    own.sql("CREATE TABLE held (id INT PRIMARY KEY, n INT)");
-    own.sql("INSERT INTO held VALUES (1, 0)");
-    if let Own::Postgres(_) = own {
-        own.sql(
-            "CREATE FUNCTION hold() RETURNS trigger AS $$ BEGIN UPDATE held SET n = n + 1 WHERE id = 1; RETURN NEW; END $$ \
-             LANGUAGE plpgsql",
-        );
-        own.sql(
-            "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW WHEN (NEW.last IS NULL) EXECUTE FUNCTION hold()",
-        );
-    } else {
-        own.sql(
-            "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW \
-             UPDATE held SET n = n + 1 WHERE id = 1 AND NEW.last IS NULL",
-        );
-    }
+    own.hold_fences();
     let other = sea_orm::Database::connect(own.url()).await.unwrap();
     let holding = other.begin().await.unwrap();
     holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
@@ -404,28 +425,76 @@ pub async fn a_primary_that_may_only_be_read_counts_as_away_and_is_reached_anew(
     store.close().await;
 }
 
+/// What keeps a commit from happening may be in place without its node having heard so: that is no commit.
+pub async fn what_was_fenced_off_unheard_is_not_taken_for_a_commit(engine: Engine) {
+    let own = Own::start(engine);
+    let (directory, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let name = Name::new(own.address());
+    let url = own.url().replace(&own.address().to_string(), &name.address.to_string());
+    let (store, _) = own.store_with(directory.path(), url, faults.clone()).await;
+    let put = async |n: usize| {
+        let (incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
+        assert!(store.append(incoming).is_ok());
+        answer.await.unwrap()
+    };
+    put(1).await.unwrap();
+    own.hold_fences();
+    let other = sea_orm::Database::connect(own.url()).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
+    faults.arm(Fault::Commit);
+    let losing = async {
+        until("it puts the fence", async || own.waiting() == 1).await;
+        // The server goes on with the statement, and finds nobody to tell.
+        name.cut();
+        until("it puts it again", async || own.waiting() == 2).await;
+        holding.rollback().await.unwrap();
+    };
+    let (heard, ()) = tokio::join!(put(2), losing);
+    assert_eq!(heard, Err(WriteFailed::Failed), "it is not there, and was said to be");
+    put(3).await.unwrap();
+    // The readers' connections were cut, too.
+    until("it can be read", async || store.list(&request("a@x", 10)).await.is_ok()).await;
+    assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 2);
+    store.close().await;
+}
+
 /// A name that leads to one server now and to another later. Connections stay where they were made to.
 struct Name {
     address: SocketAddr,
     leads_to: Arc<Mutex<SocketAddr>>,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
 impl Name {
-    async fn new(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// On a thread of its own: that of the test may wait for the server.
+    fn new(to: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let (address, leads_to) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(to)));
-        let leads = Arc::clone(&leads_to);
-        tokio::spawn(async move {
+        let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
+        let (leads, made) = (Arc::clone(&leads_to), Arc::clone(&connections));
+        let serve = async move {
+            let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((mut client, _)) = listener.accept().await {
                 let to = *leads.lock();
-                tokio::spawn(async move {
+                let connection = tokio::spawn(async move {
                     let Ok(mut server) = TcpStream::connect(to).await else { return };
                     // Either side may end it.
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
+                made.lock().push(connection.abort_handle());
             }
+        };
+        std::thread::spawn(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);
         });
-        Self { address, leads_to }
+        Self { address, leads_to, connections }
+    }
+
+    /// Ends every connection in the middle of whatever it is about.
+    fn cut(&self) {
+        self.connections.lock().drain(..).for_each(|connection| connection.abort());
     }
 }
 
@@ -434,7 +503,7 @@ async fn a_name_that_leads_to_another_primary_is_followed_though_no_connection_e
     let old = Own::start(Engine::Postgres);
     let Own::Postgres(primary) = &old else { panic!("it is PostgreSQL") };
     let new = primary.replica();
-    let name = Name::new(primary.address).await;
+    let name = Name::new(primary.address);
     let url = old.url().replace(&primary.address.to_string(), &name.address.to_string());
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = old.store_with(directory.path(), url, Faults::default()).await;
