@@ -3,7 +3,8 @@
 //! Several versions work on the same tables during an upgrade, and an older one comes back when a newer is given up. So a
 //! migration only adds what may be absent: tables, indexes, columns that are nullable or have a default. What is not used any
 //! more is taken away by a later version, in a migration whose name says what a program must know at least to go on without
-//! it: `m0009_needs_m0007_…`. A program that knows less than that refuses the tables; it goes on beside all others.
+//! it: `m0009_needs_m0007_…`. A program that knows less than that refuses the tables; it goes on beside all others. Nodes receive
+//! while a migration runs: what takes long and keeps others out of a table with mail in it does not belong here.
 
 use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryOrder};
 use sea_orm_migration::prelude::*;
