@@ -7,6 +7,7 @@
 //! Invariant: a wrong token and an unknown mailbox cannot be told apart from outside.
 
 pub mod forwarded;
+pub mod metrics;
 pub mod origin;
 pub mod part_keys;
 pub mod tokens;

@@ -10,21 +10,11 @@ use std::time::Duration;
 use actix_web::http::header::HeaderMap;
 
 use super::forwarded::FOR;
+use super::metrics::UNNAMED;
 use crate::seldom::Seldom;
 use crate::settings::Network;
 
-/// Requests with `X-Forwarded-For` from a peer that is not believed.
-pub const UNNAMED: &str = "http_unnamed_proxies_total";
-
 static TOLD: Seldom = Seldom::every(Duration::from_secs(600));
-
-/// Describes its metric to the recorder.
-pub fn describe() {
-    metrics::describe_counter!(
-        UNNAMED,
-        "Requests whose X-Forwarded-For was not believed, from a peer that looks like a proxy: trusted_proxies does not name it"
-    );
-}
 
 /// Looks at one request.
 pub fn look(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[Network]) {
@@ -34,7 +24,7 @@ pub fn look(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[Network]) 
     let Some(peer) = peer.map(|peer| peer.ip().to_canonical()).filter(|peer| is_unnamed(*peer, trusted)) else {
         return;
     };
-    metrics::counter!(UNNAMED).increment(1);
+    ::metrics::counter!(UNNAMED).increment(1);
     if let Some(left_out) = TOLD.turn() {
         tracing::warn!(
             %peer,

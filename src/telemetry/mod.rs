@@ -12,7 +12,7 @@ pub use recorder::Recorder;
 
 /// Names, units and help of what every stage counts. A stage's names stand in its own `metrics.rs`.
 fn describe_stages() {
-    crate::accounts::unnamed::describe();
+    crate::accounts::metrics::describe();
     crate::inbound::metrics::describe();
     crate::store::metrics::describe();
     crate::cluster::broker::metrics::describe();

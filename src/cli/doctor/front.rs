@@ -1,7 +1,7 @@
 //! What stands around the server: the proxies that it believes, and who ends it when.
 
 use super::{Check, running};
-use crate::accounts::unnamed::UNNAMED;
+use crate::accounts::metrics::UNNAMED;
 use crate::config::Config;
 use crate::inbound::metrics::REFUSED;
 use crate::settings::Network;
