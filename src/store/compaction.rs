@@ -18,6 +18,15 @@ use crate::mail::id::DeliveryId;
 const STEP: i64 = 2 << 20;
 
 impl Store {
+    /// Gives space back: removes dead segments, empties one that is mostly dead; true when more is left. The files of an
+    /// emptied one stay for a minute, for readers that know the old place.
+    ///
+    /// # Errors
+    /// `Unavailable`, or `Damaged` when a segment cannot be read.
+    pub async fn compact(&self) -> Result<bool, StoreError> {
+        self.compact_step().await
+    }
+
     /// One round of compaction; true when more is left.
     pub(super) async fn compact_step(&self) -> Result<bool, StoreError> {
         let Bodies::Files(dir) = &self.inner.bodies else { return Ok(false) };

@@ -320,15 +320,6 @@ impl Store {
         self.ask(|reply| Request::Expire(now, reply)).await
     }
 
-    /// Gives space back: removes dead segments, empties one that is mostly dead; true when more is left. The files of an
-    /// emptied one stay for a minute, for readers that know the old place.
-    ///
-    /// # Errors
-    /// `Unavailable`, or `Damaged` when a segment cannot be read.
-    pub async fn compact(&self) -> Result<bool, StoreError> {
-        self.compact_step().await
-    }
-
     /// Whether the database takes what is written, now: a commit, and a body of `size` bytes, of which nothing stays. Waits as
     /// long as the writer does for one that is away.
     ///
