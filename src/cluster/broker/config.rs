@@ -112,7 +112,7 @@ impl BrokerConfig {
         self.url.parse().map_err(|why: String| if repeats(&why) { shown(&self.url) } else { why })
     }
 
-    fn is_tls(&self) -> bool {
+    pub(super) fn is_tls(&self) -> bool {
         // As the library reads it: "AMQPS" is the same.
         self.uri().is_ok_and(|uri| uri.scheme == AMQPScheme::AMQPS)
     }

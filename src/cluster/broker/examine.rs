@@ -8,7 +8,7 @@ use lapin::protocol::AMQPSoftError;
 use lapin::{BasicProperties, Connection, Event};
 
 use super::config::BrokerConfig;
-use super::link;
+use super::link::{self, NoLink};
 use super::topology::{self, Names, Trouble};
 
 /// How the broker was found.
@@ -31,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 
 /// Looks at the broker.
 pub async fn examine(config: &BrokerConfig) -> Finding {
-    let connection = match link::connect(config, "doctor").await {
+    let connection = match connect(config).await {
         Ok(connection) => connection,
         Err(why) => return Finding::Unreachable(why.to_string()),
     };
@@ -39,6 +39,19 @@ pub async fn examine(config: &BrokerConfig) -> Finding {
     // It was looked at; a close that fails changes nothing.
     let _ = tokio::time::timeout(ANSWER, connection.close(200, "looked".into())).await;
     finding
+}
+
+/// A server that does not take a certificate, or misses one, says so and cuts the connection at once, which may keep its words
+/// from being read: it is asked again for them.
+async fn connect(config: &BrokerConfig) -> Result<Connection, NoLink> {
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        match link::connect(config, "doctor").await {
+            Err(why) if config.is_tls() && why.to_string().contains("reset by peer") => {}
+            connected => return connected,
+        }
+    }
+    link::connect(config, "doctor").await
 }
 
 async fn look(connection: &Connection, config: &BrokerConfig) -> Result<Finding, lapin::Error> {
