@@ -94,7 +94,9 @@ impl Fixed {
     async fn keep(&self) {
         self.is_indexed().await;
         for table in TABLES {
-            self.sql(&format!("CREATE TABLE old_{table} AS SELECT * FROM {table}")).await;
+            let text =
+                format!("CREATE TABLE old_{table} (LIKE {table}); INSERT INTO old_{table} SELECT * FROM {table}");
+            self.sql(&text).await;
         }
     }
 
