@@ -1,5 +1,8 @@
 //! Where connections come from: a SQLite file, or a database server.
 
+mod mysql;
+mod postgres;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,20 +10,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sea_orm::sqlx::error::DatabaseError;
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions};
+use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::pool::PoolOptions;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sea_orm::sqlx::{ConnectOptions as _, Connection, Database, Executor as _};
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::{ConnectOptions as _, Connection, Database};
 use sea_orm::{
-    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
-    SqlxMySqlConnector, SqlxPostgresConnector, TransactionTrait,
+    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr, TransactionTrait,
 };
+
+pub(super) use postgres::COMMITTING;
 
 use super::{connect, parameters};
 
-/// How long a transaction may stand still before the server ends it: a node that was stopped holds rows no longer.
-const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
 /// Connections of a writer. It uses one at a time: the other is looked at by the pool after its transaction.
 pub(super) const WRITING: u32 = 2;
 /// How long to wait for a connection before the database counts as away.
@@ -29,37 +30,6 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 const RESTED: Duration = Duration::from_secs(1);
 /// A writer's connection that nobody used for so long is given back.
 const UNUSED: Duration = Duration::from_secs(5);
-/// For every connection of MySQL. It reckons the sizes of tables anew once a day unless it is told otherwise.
-const MYSQL: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, \
-                     information_schema_stats_expiry = 0";
-/// For those of MySQL that write: it has no limit for transactions that stand still, but ends connections that nobody speaks
-/// on, in a transaction or not.
-const MYSQL_IDLE: &str = "SET SESSION wait_timeout = 10, net_read_timeout = 10";
-/// For every connection of MariaDB; from 11.1 on it has MySQL's name for the isolation.
-const MARIADB: [&str; 2] = [
-    "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, idle_write_transaction_timeout = 10",
-    "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 15, idle_write_transaction_timeout = 10",
-];
-
-/// A statement that is prepared on the connections of a writer on PostgreSQL, so that a commit is one message without being
-/// planned each time: (number of events, mark, events, and what the node knows: lineage, stamp, stamp of a commit, its mark). The
-/// mark is put twice, which fails, where the database does not have what is known ([`super::history`]).
-pub(super) const COMMITTING: &str = "mailroom_commit";
-const COMMIT: &str = "PREPARE mailroom_commit (bigint, uuid, bytea, bigint, bigint, bigint, uuid) AS \
-    WITH taken AS (UPDATE meta SET stamp = stamp + $1 WHERE id = 1 RETURNING stamp, lineage, restored, stream_floor) \
-    INSERT INTO commits (batch, last, events) SELECT $2, CASE WHEN $1 > 0 THEN stamp END, $3 \
-    FROM taken, generate_series(1, 2) turn WHERE turn = 1 OR lineage <> $4 OR restored OR stamp < $5 + $1 \
-    OR (stream_floor < $6 AND NOT EXISTS (SELECT 1 FROM commits known WHERE known.batch = $7))";
-/// A writer's plans are kept for as long as its connection lives, and may be made when there is hardly a row: whatever it
-/// looks for it finds by an index.
-const PLANS: [(&str, &str); 5] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
 /// Where connections come from.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -142,9 +112,9 @@ impl Source {
         match self {
             Self::File(path) => connect::reading(path, 1).await,
             Self::Postgres(url) => {
-                self.explained(postgres(postgres_options(url), kept(postgres_pool(url, 1, ACQUIRE)))).await
+                self.explained(postgres::connect(postgres::options(url), kept(postgres::pool(url, 1, ACQUIRE)))).await
             }
-            Self::MySql(url) => self.explained(mysql(url, kept(mysql_pool(url, 1, ACQUIRE, false)))).await,
+            Self::MySql(url) => self.explained(mysql::connect(url, kept(mysql::pool(url, 1, ACQUIRE, false)))).await,
         }
     }
 
@@ -157,8 +127,10 @@ impl Source {
         let tried = async {
             match self {
                 Self::File(_) => Ok(()),
-                Self::Postgres(url) => drop_gently(postgres_options(url).connect().await.map_err(connect_error)?).await,
-                Self::MySql(url) => drop_gently(mysql_options(url).connect().await.map_err(mysql_error)?).await,
+                Self::Postgres(url) => {
+                    drop_gently(postgres::options(url).connect().await.map_err(connect_error)?).await
+                }
+                Self::MySql(url) => drop_gently(mysql::options(url).connect().await.map_err(mysql::error)?).await,
             }
         };
         let late = || DbErr::Conn(RuntimeErr::Internal(format!("no answer within {} s", limit.as_secs_f64())));
@@ -183,8 +155,12 @@ impl Source {
     pub async fn writing(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
             Self::File(path) => connect::writing(path).await,
-            Self::Postgres(url) => postgres(postgres_options(url).options(PLANS), postgres_writing(url)).await,
-            Self::MySql(url) => mysql(url, mysql_pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED)).await,
+            Self::Postgres(url) => {
+                postgres::connect(postgres::options(url).options(postgres::PLANS), postgres::writing(url)).await
+            }
+            Self::MySql(url) => {
+                mysql::connect(url, mysql::pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED)).await
+            }
         }
     }
 
@@ -192,8 +168,10 @@ impl Source {
     pub fn writing_lazily(&self) -> Option<DatabaseConnection> {
         match self {
             Self::File(_) => None,
-            Self::Postgres(url) => Some(postgres_lazily(postgres_options(url).options(PLANS), postgres_writing(url))),
-            Self::MySql(url) => Some(mysql_lazily(url, mysql_pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED))),
+            Self::Postgres(url) => {
+                Some(postgres::lazily(postgres::options(url).options(postgres::PLANS), postgres::writing(url)))
+            }
+            Self::MySql(url) => Some(mysql::lazily(url, mysql::pool(url, WRITING, ACQUIRE, true).idle_timeout(UNUSED))),
         }
     }
 
@@ -202,9 +180,9 @@ impl Source {
         match self {
             Self::File(_) => None,
             Self::Postgres(url) => {
-                Some(postgres_lazily(postgres_options(url), postgres_pool(url, connections, patience)))
+                Some(postgres::lazily(postgres::options(url), postgres::pool(url, connections, patience)))
             }
-            Self::MySql(url) => Some(mysql_lazily(url, mysql_pool(url, connections, patience, false))),
+            Self::MySql(url) => Some(mysql::lazily(url, mysql::pool(url, connections, patience, false))),
         }
     }
 
@@ -216,9 +194,12 @@ impl Source {
         match self {
             Self::File(path) => connect::reading(path, connections).await,
             Self::Postgres(url) => {
-                self.explained(postgres(postgres_options(url), postgres_pool(url, connections, ACQUIRE))).await
+                self.explained(postgres::connect(postgres::options(url), postgres::pool(url, connections, ACQUIRE)))
+                    .await
             }
-            Self::MySql(url) => self.explained(mysql(url, mysql_pool(url, connections, ACQUIRE, false))).await,
+            Self::MySql(url) => {
+                self.explained(mysql::connect(url, mysql::pool(url, connections, ACQUIRE, false))).await
+            }
         }
     }
 }
@@ -265,17 +246,6 @@ fn without_password(url: &str) -> String {
     }
 }
 
-fn postgres_options(url: &Url<PgConnectOptions>) -> PgConnectOptions {
-    // A mode that looks at an authority and not at names takes it from the process.
-    crate::tls::provider();
-    let options = url.options.clone().application_name("mailroom").statement_cache_capacity(200);
-    let options = options.options([
-        ("idle_in_transaction_session_timeout", format!("{}s", IDLE_TRANSACTION.as_secs())),
-        ("default_transaction_isolation", "read committed".to_owned()),
-    ]);
-    options.disable_statement_logging()
-}
-
 /// Whether the other side of a connection that was not used for a while is still there.
 async fn lives(connection: &mut impl Connection) -> bool {
     matches!(tokio::time::timeout(ACQUIRE / 2, connection.ping()).await, Ok(Ok(())))
@@ -284,99 +254,6 @@ async fn lives(connection: &mut impl Connection) -> bool {
 /// Nobody closes its connections for being idle or old.
 fn kept<D: Database>(pool: PoolOptions<D>) -> PoolOptions<D> {
     pool.idle_timeout(None).max_lifetime(None)
-}
-
-fn postgres_pool(url: &Url<PgConnectOptions>, connections: u32, patience: Duration) -> PgPoolOptions {
-    let options = PgPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
-    let since = url.since.clone();
-    options.test_before_acquire(false).before_acquire(move |connection, known| {
-        let allowed = since.allows(known.age);
-        Box::pin(async move { Ok(allowed && (known.idle_for < RESTED || lives(connection).await)) })
-    })
-}
-
-/// Those of a writer, with the statement that ends its transactions prepared.
-fn postgres_writing(url: &Url<PgConnectOptions>) -> PgPoolOptions {
-    postgres_pool(url, WRITING, ACQUIRE)
-        .after_connect(|connection, _| Box::pin(async move { connection.execute(COMMIT).await.map(drop) }))
-}
-
-fn postgres_lazily(options: PgConnectOptions, pool: PgPoolOptions) -> DatabaseConnection {
-    SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(options))
-}
-
-async fn postgres(options: PgConnectOptions, pool: PgPoolOptions) -> Result<DatabaseConnection, DbErr> {
-    let pool = pool.connect_with(options).await.map_err(connect_error)?;
-    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
-}
-
-fn mysql_options(url: &Url<MySqlConnectOptions>) -> MySqlConnectOptions {
-    crate::tls::provider();
-    url.options.clone().statement_cache_capacity(200).disable_statement_logging()
-}
-
-fn mysql_lazily(url: &Url<MySqlConnectOptions>, pool: MySqlPoolOptions) -> DatabaseConnection {
-    SqlxMySqlConnector::from_sqlx_mysql_pool(pool.connect_lazy_with(mysql_options(url)))
-}
-
-fn mysql_pool(url: &Url<MySqlConnectOptions>, connections: u32, patience: Duration, writes: bool) -> MySqlPoolOptions {
-    let options = MySqlPoolOptions::new().max_connections(connections.max(1)).acquire_timeout(patience);
-    let since = url.since.clone();
-    let options = options.test_before_acquire(false).before_acquire(move |connection, known| {
-        let allowed = since.allows(known.age);
-        Box::pin(async move { Ok(allowed && (known.idle_for < RESTED || lives(connection).await)) })
-    });
-    let options = options.after_release(|connection, _| Box::pin(async move { Ok(is_at_rest(connection).await) }));
-    options.after_connect(move |connection, _| {
-        Box::pin(async move {
-            if say(connection, MYSQL).await? {
-                return if writes { connection.execute(MYSQL_IDLE).await.map(drop) } else { Ok(()) };
-            }
-            match say(connection, MARIADB[0]).await? {
-                true => Ok(()),
-                false => connection.execute(MARIADB[1]).await.map(drop),
-            }
-        })
-    })
-}
-
-/// Whether a connection that is given back can be used again. Who went away while a statement was prepared leaves it waiting
-/// for an answer that it has had, for ever; who went away while a transaction began leaves that open, and no other can begin.
-async fn is_at_rest(connection: &mut MySqlConnection) -> bool {
-    matches!(tokio::time::timeout(ACQUIRE / 2, connection.execute("ROLLBACK")).await, Ok(Ok(_)))
-}
-
-/// Changes settings of the session; false when the server does not have one of them.
-async fn say(connection: &mut MySqlConnection, text: &'static str) -> Result<bool, sea_orm::sqlx::Error> {
-    match connection.execute(text).await {
-        Ok(_) => Ok(true),
-        Err(sea_orm::sqlx::Error::Database(error)) if is_unknown(error.as_ref()) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// The server has no setting of this name.
-fn is_unknown(error: &dyn DatabaseError) -> bool {
-    error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| error.number() == 1193)
-}
-
-async fn mysql(url: &Url<MySqlConnectOptions>, pool: MySqlPoolOptions) -> Result<DatabaseConnection, DbErr> {
-    let pool = pool.connect_with(mysql_options(url)).await.map_err(mysql_error)?;
-    Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
-}
-
-/// Without TLS a password of MySQL 8 would have to be encrypted with a key that nobody vouches for.
-fn mysql_error(error: sea_orm::sqlx::Error) -> DbErr {
-    match error {
-        sea_orm::sqlx::Error::Configuration(why) if why.to_string().contains("RSA auth") => {
-            DbErr::Conn(RuntimeErr::Internal(
-                "the server takes this user's password (caching_sha2_password) over TLS only: leave ssl-mode=DISABLED out \
-                 of the URL, or switch TLS on in the server"
-                    .into(),
-            ))
-        }
-        other => connect_error(other),
-    }
 }
 
 /// What the server itself said comes without the line of its own source.
@@ -409,10 +286,10 @@ mod tests {
         let (Source::Postgres(at), Source::MySql(and_at)) = (url("postgres://h/m"), url("mysql://h/m")) else {
             panic!("of each engine one");
         };
-        let postgres = kept(postgres_pool(&at, 1, ACQUIRE));
+        let postgres = kept(postgres::pool(&at, 1, ACQUIRE));
         assert_eq!((postgres.get_idle_timeout(), postgres.get_max_lifetime()), (None, None));
         assert_eq!(postgres.get_max_connections(), 1);
-        let mysql = kept(mysql_pool(&and_at, 1, ACQUIRE, false));
+        let mysql = kept(mysql::pool(&and_at, 1, ACQUIRE, false));
         assert_eq!((mysql.get_idle_timeout(), mysql.get_max_lifetime()), (None, None));
         assert_eq!(mysql.get_max_connections(), 1);
     }
