@@ -12,7 +12,7 @@ use mailroom::store::{Config, Deletion, Fault, Store, StoreError};
 
 use crate::check::look;
 use crate::store_suite::support::{Fixture, after, key, mail, request};
-use crate::support::servers::{Database, Engine, S3};
+use crate::support::servers::{Database, Engine, S3, everywhere};
 
 /// Settings for objects in `directory`, of a few messages each.
 fn to(directory: &Path) -> impl Fn(&mut Config) {
@@ -44,23 +44,6 @@ async fn all_there(fixture: &Fixture, ids: &[DeliveryId]) {
     for (n, id) in ids.iter().enumerate() {
         assert_eq!(fixture.raw("a@x.test", *id).await, mail(n).as_bytes(), "message {n}");
     }
-}
-
-/// On each engine.
-macro_rules! everywhere {
-    ($($name:ident)*) => {
-        everywhere!(@on sqlite Sqlite $($name)*);
-        everywhere!(@on postgres Postgres $($name)*);
-        everywhere!(@on mariadb MariaDb $($name)*);
-    };
-    (@on $module:ident $engine:ident $($name:ident)*) => {
-        mod $module {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(crate::support::servers::Engine::$engine).await;
-            })*
-        }
-    };
 }
 
 everywhere! {

@@ -14,22 +14,7 @@ use sea_orm::{ConnectionTrait, TransactionTrait};
 
 use crate::search::indexed;
 use crate::store_suite::support::{Engine, Fixture, Heard, after, key, mail, request};
-
-macro_rules! everywhere {
-    ($($name:ident)*) => {
-        everywhere!(@on sqlite Sqlite $($name)*);
-        everywhere!(@on postgres Postgres $($name)*);
-        everywhere!(@on mariadb MariaDb $($name)*);
-    };
-    (@on $module:ident $engine:ident $($name:ident)*) => {
-        mod $module {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Engine::$engine).await;
-            })*
-        }
-    };
-}
+use crate::support::servers::everywhere;
 
 everywhere! {
     tables_with_additions_of_a_newer_version_are_used

@@ -18,22 +18,8 @@ use rand::{Rng, SeedableRng};
 use sea_orm::{ConnectionTrait, Statement};
 
 use crate::store_suite::support::{Engine, Fixture, incoming, key};
+use crate::support::servers::everywhere;
 use crate::support::until;
-
-/// Each of these on every engine.
-macro_rules! everywhere {
-    ($($name:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $name() { super::$name(super::Engine::Sqlite).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $name() { super::$name(super::Engine::Postgres).await; })*
-        }
-        mod mariadb {
-            $(#[tokio::test] async fn $name() { super::$name(super::Engine::MariaDb).await; })*
-        }
-    };
-}
 
 everywhere! {
     the_index_finds_what_matches_finds

@@ -12,7 +12,7 @@ use mailroom::mail::cursor::Cursor;
 use mailroom::mail::id::DeliveryId;
 use mailroom::store::{Fault, Faults, Store, StoreError, WriteFailed};
 use parking_lot::Mutex;
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -107,8 +107,8 @@ impl Own {
         }
     }
 
-    /// Whoever puts a mark without events waits for the row of `held` from now on.
-    fn hold_fences(&self) {
+    /// Whoever puts a mark without events waits from now on until this transaction is over.
+    async fn hold_fences(&self) -> DatabaseTransaction {
         self.sql("CREATE TABLE held (id INT PRIMARY KEY, n INT)");
         self.sql("INSERT INTO held VALUES (1, 0)");
         if let Self::MariaDb(_) = self {
@@ -116,15 +116,19 @@ impl Own {
                 "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW \
                  UPDATE held SET n = n + 1 WHERE id = 1 AND NEW.last IS NULL",
             );
-            return;
-        }
-        self.sql(
+        } else {
+            self.sql(
             "CREATE FUNCTION hold() RETURNS trigger AS $$ BEGIN UPDATE held SET n = n + 1 WHERE id = 1; RETURN NEW; END $$ \
              LANGUAGE plpgsql",
         );
-        self.sql(
+            self.sql(
             "CREATE TRIGGER hold BEFORE INSERT ON commits FOR EACH ROW WHEN (NEW.last IS NULL) EXECUTE FUNCTION hold()",
         );
+        }
+        let other = sea_orm::Database::connect(self.url()).await.unwrap();
+        let holding = other.begin().await.unwrap();
+        holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
+        holding
     }
 
     /// Statements that wait for a lock.
@@ -351,32 +355,30 @@ pub async fn a_database_that_is_away_is_said_so_and_comes_back(engine: Engine) {
     assert!(store.status().healthy);
 }
 
+async fn put(store: &Store, n: usize) -> Result<(), WriteFailed> {
+    let (incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
+    assert!(store.append(incoming).is_ok());
+    answer.await.unwrap()
+}
+
 /// Whoever holds the lock on the mark of a commit whose outcome is not known: a replica that a commit waits for, a person.
 pub async fn a_commit_that_stays_locked_keeps_nobody_waiting_for_ever(engine: Engine) {
     let own = Own::start(engine);
     let (directory, faults) = (tempfile::tempdir().unwrap(), Faults::default());
     let (store, _) = own.store_with(directory.path(), own.url(), faults.clone()).await;
-    let put = async |n: usize| {
-        let (incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
-        assert!(store.append(incoming).is_ok());
-        answer.await.unwrap()
-    };
-    put(1).await.unwrap();
-    own.hold_fences();
-    let other = sea_orm::Database::connect(own.url()).await.unwrap();
-    let holding = other.begin().await.unwrap();
-    holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
+    put(&store, 1).await.unwrap();
+    let holding = own.hold_fences().await;
     faults.arm(Fault::CommitUnknown);
     let began = Instant::now();
-    let heard = tokio::time::timeout(2 * PATIENCE, put(2)).await.expect("it is answered some time");
+    let heard = tokio::time::timeout(2 * PATIENCE, put(&store, 2)).await.expect("it is answered some time");
     let took = began.elapsed();
     assert_eq!(heard, Err(WriteFailed::Failed));
     assert!(took > Duration::from_secs(25) && took < Duration::from_secs(50), "{took:?}");
     // The others go on while it is held, and so does what waited.
-    put(3).await.unwrap();
+    put(&store, 3).await.unwrap();
     assert!(store.status().healthy);
     holding.rollback().await.unwrap();
-    put(4).await.unwrap();
+    put(&store, 4).await.unwrap();
     // The one that counted as failed was there after all.
     assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 4);
     store.close().await;
@@ -432,16 +434,8 @@ pub async fn what_was_fenced_off_unheard_is_not_taken_for_a_commit(engine: Engin
     let name = Name::new(own.address());
     let url = own.url().replace(&own.address().to_string(), &name.address.to_string());
     let (store, _) = own.store_with(directory.path(), url, faults.clone()).await;
-    let put = async |n: usize| {
-        let (incoming, answer) = incoming(&["a@x"], mail(n).as_bytes());
-        assert!(store.append(incoming).is_ok());
-        answer.await.unwrap()
-    };
-    put(1).await.unwrap();
-    own.hold_fences();
-    let other = sea_orm::Database::connect(own.url()).await.unwrap();
-    let holding = other.begin().await.unwrap();
-    holding.execute_unprepared("UPDATE held SET n = n + 1 WHERE id = 1").await.unwrap();
+    put(&store, 1).await.unwrap();
+    let holding = own.hold_fences().await;
     faults.arm(Fault::Commit);
     let losing = async {
         until("it puts the fence", async || own.waiting() == 1).await;
@@ -450,9 +444,9 @@ pub async fn what_was_fenced_off_unheard_is_not_taken_for_a_commit(engine: Engin
         until("it puts it again", async || own.waiting() == 2).await;
         holding.rollback().await.unwrap();
     };
-    let (heard, ()) = tokio::join!(put(2), losing);
+    let (heard, ()) = tokio::join!(put(&store, 2), losing);
     assert_eq!(heard, Err(WriteFailed::Failed), "it is not there, and was said to be");
-    put(3).await.unwrap();
+    put(&store, 3).await.unwrap();
     // The readers' connections were cut, too.
     until("it can be read", async || store.list(&request("a@x", 10)).await.is_ok()).await;
     assert_eq!(store.list(&request("a@x", 10)).await.unwrap().items.len(), 2);

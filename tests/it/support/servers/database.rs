@@ -163,3 +163,21 @@ pub fn mariadb() -> &'static MariaDb {
     static SHARED: OnceLock<MariaDb> = OnceLock::new();
     SHARED.get_or_init(MariaDb::start)
 }
+
+/// A module for each engine, with a test for each of these functions, which take the engine.
+macro_rules! everywhere {
+    ($($name:ident)*) => {
+        everywhere!(@on sqlite Sqlite $($name)*);
+        everywhere!(@on postgres Postgres $($name)*);
+        everywhere!(@on mariadb MariaDb $($name)*);
+    };
+    (@on $module:ident $engine:ident $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::support::servers::Engine::$engine).await;
+            })*
+        }
+    };
+}
+pub(crate) use everywhere;

@@ -17,6 +17,7 @@ mod redis;
 mod running;
 mod s3;
 
+pub(crate) use database::everywhere;
 pub use database::{Database, Engine};
 pub use mariadb::MariaDb;
 pub use mysql::program as mysqld;
