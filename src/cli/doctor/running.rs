@@ -70,7 +70,9 @@ fn fetch(listen: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    // In one piece, as a request of this size is expected to come.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;
     Ok(answer)
@@ -128,6 +130,7 @@ mod tests {
         }
         assert_eq!(ask("127.0.0.1:1".parse().unwrap()), None);
     }
+
     #[test]
     fn a_counter_is_read_by_name_and_label() {
         let metrics = "HTTP/1.1 200 OK\r\n\r\n# TYPE a_total counter\na_total{reason=\"x\"} 3\na_total{reason=\"y\"} 4\n\n\
