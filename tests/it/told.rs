@@ -1,12 +1,12 @@
 //! What is wrong around a node is told in words that say what to mend: by `doctor`, by `/health`, by a start that fails.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::process::free_addresses;
 use crate::support::servers::database::{postgres, rabbitmq};
 use crate::support::servers::{Engine, Redis};
-use crate::support::{Api, TestServer, until};
+use crate::support::{Api, PATIENCE, TestServer, until};
 use crate::tls::{assert_says, doctor};
 
 #[actix::test]
@@ -69,13 +69,22 @@ fn a_database_that_does_not_let_us_in_is_told_with_the_cause() {
     assert_eq!(refused.status.code(), Some(69));
 }
 
-/// Runs a server that does not start.
+/// Runs a server that does not start; one that does is killed.
 fn serve(settings: &[(&str, &str)]) -> Output {
     let data = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailroom"));
     command.args(["serve", "--smtp", "0", "--http", "0", "--ops", "0", "--data"]).arg(data.path());
     command.env("MAILROOM__DATABASE__MIN_FREE", "1B");
-    command.envs(settings.iter().map(|(name, value)| (format!("MAILROOM__{name}"), *value))).output().unwrap()
+    command.envs(settings.iter().map(|(name, value)| (format!("MAILROOM__{name}"), *value)));
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while server.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            server.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.wait_with_output().unwrap()
 }
 
 fn complaint(output: &Output) -> String {
