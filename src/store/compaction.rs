@@ -122,7 +122,7 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -133,13 +133,14 @@ mod tests {
     use crate::mail::time::Timestamp;
     use crate::store::{Announce, Config, Deletion, Faults, Incoming, Part, Repeat};
 
-    struct Deaf;
+    pub struct Deaf;
 
     impl Announce for Deaf {
         fn announce(&self, _: i64, _: Vec<Arc<Announced>>) {}
     }
 
-    async fn put(store: &Store, number: u128) -> DeliveryId {
+    /// A delivery with this id to a@x.
+    pub async fn put(store: &Store, number: u128) -> DeliveryId {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let id = DeliveryId(uuid::Uuid::from_u128(number));
         let mailbox = MailboxKey::from_stored("a@x");

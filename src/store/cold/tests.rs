@@ -7,19 +7,15 @@ use entity::object;
 use sea_orm::EntityTrait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use super::waiting::{Hot, Position};
 use super::*;
 use crate::mail::address::MailboxKey;
-use crate::mail::envelope::Envelope;
-use crate::mail::event::Announced;
-use crate::mail::id::DeliveryId;
-use crate::mail::summary::Summary;
 use crate::mail::time::Timestamp;
 use crate::mail::units::Period;
+use crate::store::compaction::tests::{Deaf, put};
 use crate::store::writer::requests::{Cold as Change, Placed, Request, Unneeded};
-use crate::store::{Announce, Config, Deletion, Faults, Incoming, Part, Repeat, Store, StoreError, bodies};
+use crate::store::{Config, Deletion, Faults, Store, StoreError};
 
 const ENDLESS: u64 = 10_000_000_000;
 
@@ -111,13 +107,6 @@ async fn of_a_file_no_more_is_read_than_was_asked_for() {
     assert!(matches!(cold.whole("b", 9).await, Err(ColdError::Missing(_))));
 }
 
-#[derive(Debug)]
-struct Deaf;
-
-impl Announce for Deaf {
-    fn announce(&self, _: i64, _: Vec<Arc<Announced>>) {}
-}
-
 /// A store with messages that wait to move.
 struct World {
     store: Store,
@@ -132,33 +121,9 @@ impl World {
         let store = Store::open(&config, Arc::new(Deaf), Faults::default()).await.unwrap();
         let world = Self { store, _dir: dir };
         for nth in 1..=messages {
-            world.put(nth).await;
+            put(&world.store, nth.into()).await;
         }
         world
-    }
-
-    async fn put(&self, nth: u8) {
-        let (answer, answered) = oneshot::channel();
-        let mailbox = MailboxKey::from_stored("a@x");
-        let incoming = Incoming {
-            id: DeliveryId(uuid::Uuid::from_u128(u128::from(nth))),
-            received_at: Timestamp(crate::clock::now_micros()),
-            envelope: Arc::new(Envelope {
-                reverse_path: String::new(),
-                helo: String::new(),
-                client: [192, 0, 2, 1].into(),
-                protocol: "ESMTP".into(),
-                smtputf8: false,
-                eight_bit: false,
-            }),
-            body: bodies::encode(b"Subject: a\r\n\r\n"),
-            summary: Arc::new(Summary::unreadable()),
-            parts: vec![Part { mailbox, recipients: vec!["a@x".into()], create: true }],
-            repeat: Repeat::Never,
-            done: Box::new(|verdict| answer.send(verdict).unwrap()),
-        };
-        self.store.append(incoming).map_err(drop).unwrap();
-        answered.await.unwrap().unwrap();
     }
 
     async fn ask(&self, change: Change) -> Result<i64, StoreError> {
